@@ -1,0 +1,367 @@
+//! The metrics of the contract, in a registry of our own. A metric's help text stands beside its name; every series
+//! that can exist is there from the start, at zero.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::model::{ErrorKind, Status};
+
+/// Label value for requests that name no configured provider.
+pub const NO_PROVIDER: &str = "none";
+
+/// Bucket limits in seconds for a whole request: a fast reuse to an hour in delay queues.
+const REQUEST_BUCKETS: [f64; 12] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 3600.0];
+/// Bucket limits in seconds for one provider call; Graph's createLink is known to take minutes at worst.
+const CALL_BUCKETS: [f64; 10] = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+/// Bucket limits in seconds for the wait in the request queue; the AMQP timestamp has whole seconds.
+const WAIT_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0];
+
+/// How a delivery was settled, with the causes each settlement can have.
+const SETTLEMENTS: &[(&str, &[&str])] = &[
+    ("ack", &["answered", "malformed"]),
+    ("requeue", &["stopping", "unconfirmed", "dropped"]),
+    ("delay", &["paused", "backoff"]),
+    ("dead_letter", &["unroutable", "crashing"]),
+    ("stale", &["connection_lost"]),
+];
+
+/// The operations a provider call can be.
+pub const OPERATIONS: [&str; 6] = ["create_link", "list_links", "resolve_share", "revoke_link", "get_link", "token"];
+
+/// Codes of provider calls that are present from the start; any other HTTP status appears when it is first seen.
+const CALL_CODES: [&str; 4] = ["200", "201", "timeout", "connect"];
+
+/// Reasons for another attempt.
+const RETRY_REASONS: [ErrorKind; 5] =
+    [ErrorKind::RateLimited, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::Locked, ErrorKind::Conflict];
+
+/// All metrics. Cheap handles; share it behind an `Arc`.
+pub struct Metrics {
+    registry: Registry,
+    links: IntCounterVec,
+    failures: IntCounterVec,
+    replies: IntCounterVec,
+    settlements: IntCounterVec,
+    request_duration: HistogramVec,
+    /// `sharelink_queue_wait_seconds`
+    pub queue_wait: Histogram,
+    provider_calls: IntCounterVec,
+    call_duration: HistogramVec,
+    retries: IntCounterVec,
+    throttle_wait: CounterVec,
+    throttle_limit: GaugeVec,
+    in_flight: IntGaugeVec,
+    paused: IntGaugeVec,
+    queue_ready: IntGaugeVec,
+    revoked: IntCounterVec,
+    broker_connected: IntGaugeVec,
+    /// `sharelink_broker_reconnects_total`
+    pub broker_reconnects: IntCounter,
+    token_refreshes: IntCounterVec,
+    started: Gauge,
+}
+
+/// The handles of one provider account, resolved once.
+#[derive(Clone)]
+pub struct ProviderMetrics {
+    name: String,
+    calls: IntCounterVec,
+    call_duration: HistogramVec,
+    /// `sharelink_in_flight`
+    pub in_flight: IntGauge,
+    /// `sharelink_provider_paused`
+    pub paused: IntGauge,
+    /// `sharelink_throttle_wait_seconds_total`
+    pub throttle_wait: Counter,
+    /// `sharelink_throttle_limit`
+    pub throttle_limit: Gauge,
+    /// `sharelink_links_revoked_total`
+    pub revoked: IntCounter,
+    /// `sharelink_token_refreshes_total{result="ok"}`
+    pub token_ok: IntCounter,
+    /// `sharelink_token_refreshes_total{result="failed"}`
+    pub token_failed: IntCounter,
+}
+
+impl ProviderMetrics {
+    /// Counts one call: its operation, its HTTP status (or `timeout`, `connect`) and how long it took.
+    pub fn call(&self, operation: &'static str, code: &str, seconds: f64) {
+        self.calls.with_label_values(&[self.name.as_str(), operation, code]).inc();
+        self.call_duration.with_label_values(&[self.name.as_str(), operation]).observe(seconds);
+    }
+}
+
+impl Metrics {
+    /// Builds every metric and touches every series: `providers` and `queues` (name by role) are the configured ones.
+    ///
+    /// # Errors
+    /// Only where two metrics have one name, which is a bug that the tests would show.
+    pub fn new(providers: &[&str], queues: &[&str]) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            register(&registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+        };
+        let metrics = Self {
+            links: counters(
+                "sharelink_links_total",
+                "Sharing links handed out: made by us, or there before and reused.",
+                &["provider", "outcome"],
+            )?,
+            failures: counters(
+                "sharelink_failures_total",
+                "Requests answered with a failure, by kind.",
+                &["provider", "kind"],
+            )?,
+            replies: counters("sharelink_replies_total", "Replies confirmed by the broker.", &["provider", "status"])?,
+            settlements: counters(
+                "sharelink_settlements_total",
+                "Deliveries settled: how, and why.",
+                &["settlement", "cause"],
+            )?,
+            request_duration: histograms(
+                "sharelink_request_duration_seconds",
+                "From delivery to acknowledgement.",
+                &["provider", "status"],
+                &REQUEST_BUCKETS,
+            )?,
+            queue_wait: register(
+                &registry,
+                Histogram::with_opts(
+                    HistogramOpts::new(
+                        "sharelink_queue_wait_seconds",
+                        "From the request's timestamp to its first delivery.",
+                    )
+                    .buckets(WAIT_BUCKETS.to_vec()),
+                ),
+            )?,
+            provider_calls: counters(
+                "sharelink_provider_calls_total",
+                "HTTP calls to providers, by operation and HTTP status.",
+                &["provider", "operation", "code"],
+            )?,
+            call_duration: histograms(
+                "sharelink_provider_call_duration_seconds",
+                "Duration of one HTTP call to a provider.",
+                &["provider", "operation"],
+                &CALL_BUCKETS,
+            )?,
+            retries: counters(
+                "sharelink_retries_total",
+                "Further attempts, by the kind of failure before them.",
+                &["provider", "reason"],
+            )?,
+            throttle_wait: register(
+                &registry,
+                CounterVec::new(
+                    Opts::new(
+                        "sharelink_throttle_wait_seconds_total",
+                        "Time that calls waited for their turn in the process.",
+                    ),
+                    &["provider"],
+                ),
+            )?,
+            throttle_limit: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new("sharelink_throttle_limit", "Calls a second now allowed; +Inf where no limit is known."),
+                    &["provider"],
+                ),
+            )?,
+            in_flight: gauges("sharelink_in_flight", "Calls to the provider now under way.", &["provider"])?,
+            paused: gauges(
+                "sharelink_provider_paused",
+                "1 while no call is made because the provider asked for a pause.",
+                &["provider"],
+            )?,
+            queue_ready: gauges(
+                "sharelink_queue_messages_ready",
+                "Messages ready in the queue, as the broker said when last asked.",
+                &["queue"],
+            )?,
+            revoked: counters("sharelink_links_revoked_total", "Links taken back.", &["provider"])?,
+            broker_connected: gauges(
+                "sharelink_broker_connected",
+                "1 while the connection to the broker is usable.",
+                &["role"],
+            )?,
+            broker_reconnects: register(
+                &registry,
+                IntCounter::with_opts(Opts::new(
+                    "sharelink_broker_reconnects_total",
+                    "Times the connections to the broker were rebuilt.",
+                )),
+            )?,
+            token_refreshes: counters(
+                "sharelink_token_refreshes_total",
+                "Access tokens asked for.",
+                &["provider", "result"],
+            )?,
+            started: register(
+                &registry,
+                Gauge::with_opts(Opts::new(
+                    "sharelink_start_time_seconds",
+                    "When the worker started, in seconds since 1970.",
+                )),
+            )?,
+            registry,
+        };
+        let build_info = register(
+            &metrics.registry,
+            IntGaugeVec::new(
+                Opts::new("sharelink_build_info", "Always 1; the labels say what is running."),
+                &["version", "revision"],
+            ),
+        )?;
+        build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), option_env!("SHARELINK_REVISION").unwrap_or("unknown")])
+            .set(1);
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.touch(providers, queues);
+        Ok(metrics)
+    }
+
+    fn touch(&self, providers: &[&str], queues: &[&str]) {
+        for provider in providers.iter().copied().chain([NO_PROVIDER]) {
+            for kind in ErrorKind::ALL {
+                self.failures.with_label_values(&[provider, kind.as_str()]);
+            }
+            self.replies.with_label_values(&[provider, Status::Failed.as_str()]);
+            self.request_duration.with_label_values(&[provider, Status::Failed.as_str()]);
+        }
+        for provider in providers.iter().copied() {
+            for outcome in [Status::Created, Status::Reused] {
+                self.links.with_label_values(&[provider, outcome.as_str()]);
+                self.replies.with_label_values(&[provider, outcome.as_str()]);
+                self.request_duration.with_label_values(&[provider, outcome.as_str()]);
+            }
+            for code in CALL_CODES {
+                self.provider_calls.with_label_values(&[provider, "create_link", code]);
+            }
+            self.call_duration.with_label_values(&[provider, "create_link"]);
+            for reason in RETRY_REASONS {
+                self.retries.with_label_values(&[provider, reason.as_str()]);
+            }
+            for result in ["ok", "failed"] {
+                self.token_refreshes.with_label_values(&[provider, result]);
+            }
+            self.throttle_wait.with_label_values(&[provider]);
+            self.throttle_limit.with_label_values(&[provider]).set(f64::INFINITY);
+            self.in_flight.with_label_values(&[provider]);
+            self.paused.with_label_values(&[provider]);
+            self.revoked.with_label_values(&[provider]);
+        }
+        for (settlement, causes) in SETTLEMENTS {
+            for cause in *causes {
+                self.settlements.with_label_values(&[*settlement, *cause]);
+            }
+        }
+        for role in ["consume", "publish"] {
+            self.broker_connected.with_label_values(&[role]);
+        }
+        for queue in queues {
+            self.queue_ready.with_label_values(&[*queue]);
+        }
+    }
+
+    /// The handles of one provider account.
+    pub fn provider(&self, name: &str) -> ProviderMetrics {
+        ProviderMetrics {
+            name: name.to_owned(),
+            calls: self.provider_calls.clone(),
+            call_duration: self.call_duration.clone(),
+            in_flight: self.in_flight.with_label_values(&[name]),
+            paused: self.paused.with_label_values(&[name]),
+            throttle_wait: self.throttle_wait.with_label_values(&[name]),
+            throttle_limit: self.throttle_limit.with_label_values(&[name]),
+            revoked: self.revoked.with_label_values(&[name]),
+            token_ok: self.token_refreshes.with_label_values(&[name, "ok"]),
+            token_failed: self.token_refreshes.with_label_values(&[name, "failed"]),
+        }
+    }
+
+    /// Counts a confirmed reply, and the link or the failure that it carries.
+    pub fn replied(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
+        self.replies.with_label_values(&[provider, status.as_str()]).inc();
+        match failure {
+            Some(kind) => self.failures.with_label_values(&[provider, kind.as_str()]).inc(),
+            None => self.links.with_label_values(&[provider, status.as_str()]).inc(),
+        }
+    }
+
+    /// Observes a request from delivery to acknowledgement.
+    pub fn finished(&self, provider: &str, status: Status, seconds: f64) {
+        self.request_duration.with_label_values(&[provider, status.as_str()]).observe(seconds);
+    }
+
+    /// Counts a settlement.
+    pub fn settled(&self, settlement: &'static str, cause: &'static str) {
+        self.settlements.with_label_values(&[settlement, cause]).inc();
+    }
+
+    /// Counts a further attempt.
+    pub fn retried(&self, provider: &str, reason: ErrorKind) {
+        self.retries.with_label_values(&[provider, reason.as_str()]).inc();
+    }
+
+    /// Says whether a connection to the broker is usable; `role` is `consume` or `publish`.
+    pub fn broker_connected(&self, role: &'static str, connected: bool) {
+        self.broker_connected.with_label_values(&[role]).set(i64::from(connected));
+    }
+
+    /// Notes how many messages are ready in a queue.
+    pub fn queue_ready(&self, queue: &str, messages: u32) {
+        self.queue_ready.with_label_values(&[queue]).set(i64::from(messages));
+    }
+
+    /// Notes when the worker started, in seconds since 1970.
+    pub fn started_at(&self, seconds: f64) {
+        self.started.set(seconds);
+    }
+
+    /// Links handed out so far for a provider, as `(created, reused)`.
+    pub fn links(&self, provider: &str) -> (u64, u64) {
+        (
+            self.links.with_label_values(&[provider, Status::Created.as_str()]).get(),
+            self.links.with_label_values(&[provider, Status::Reused.as_str()]).get(),
+        )
+    }
+
+    /// Failures so far for a provider and kind.
+    pub fn failures(&self, provider: &str, kind: ErrorKind) -> u64 {
+        self.failures.with_label_values(&[provider, kind.as_str()]).get()
+    }
+
+    /// Further attempts so far for a provider, all reasons together.
+    pub fn retries(&self, provider: &str) -> u64 {
+        RETRY_REASONS.iter().map(|reason| self.retries.with_label_values(&[provider, reason.as_str()]).get()).sum()
+    }
+
+    /// The text format 0.0.4 of everything.
+    ///
+    /// # Errors
+    /// Where a metric cannot be written; a bug.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::with_capacity(32 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        String::from_utf8(text).map_err(|error| prometheus::Error::Msg(error.to_string()))
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: Result<C, prometheus::Error>,
+) -> Result<C, prometheus::Error> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

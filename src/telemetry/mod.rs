@@ -1,0 +1,3 @@
+//! What can be seen from outside: metrics, health, log lines.
+
+pub mod metrics;
