@@ -36,6 +36,8 @@ pub struct Travel {
     pub attempts: u32,
     /// When the request was first seen; `None` on its first visit.
     pub first_seen: Option<Timestamp>,
+    /// When the first attempt was made; `None` while none was.
+    pub first_attempt: Option<Timestamp>,
     /// No call before this time.
     pub not_before: Option<Timestamp>,
     /// How often the broker has handed it out before without an answer; 0 on a first delivery.

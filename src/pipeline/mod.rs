@@ -1,4 +1,22 @@
-//! The trip of a request: decode, check, attempt, answer, settle. It knows ports, not clients.
+//! The trip of a request, top to bottom: decode, check, attempt, answer, settle. It knows ports, not clients.
+//!
+//! The trip is total: whatever comes in, it ends in a [`Settlement`](settle::Settlement).
+
+pub mod settle;
 
 pub mod ports;
-pub mod settle;
+
+pub mod decode;
+mod strict_json;
+
+pub mod policy;
+
+pub mod attempt;
+mod delays;
+pub mod retry;
+
+pub mod clock;
+
+mod trip;
+
+pub use trip::{Account, Limits, Pipeline};

@@ -78,8 +78,6 @@ pub struct ProviderMetrics {
     pub throttle_wait: Counter,
     /// `sharelink_throttle_limit`
     pub throttle_limit: Gauge,
-    /// `sharelink_links_revoked_total`
-    pub revoked: IntCounter,
     /// `sharelink_token_refreshes_total{result="ok"}`
     pub token_ok: IntCounter,
     /// `sharelink_token_refreshes_total{result="failed"}`
@@ -283,7 +281,6 @@ impl Metrics {
             paused: self.paused.with_label_values(&[name]),
             throttle_wait: self.throttle_wait.with_label_values(&[name]),
             throttle_limit: self.throttle_limit.with_label_values(&[name]),
-            revoked: self.revoked.with_label_values(&[name]),
             token_ok: self.token_refreshes.with_label_values(&[name, "ok"]),
             token_failed: self.token_refreshes.with_label_values(&[name, "failed"]),
         }
@@ -311,6 +308,11 @@ impl Metrics {
     /// Counts a further attempt.
     pub fn retried(&self, provider: &str, reason: ErrorKind) {
         self.retries.with_label_values(&[provider, reason.as_str()]).inc();
+    }
+
+    /// Counts a link taken back.
+    pub fn revoked(&self, provider: &str) {
+        self.revoked.with_label_values(&[provider]).inc();
     }
 
     /// Says whether a connection to the broker is usable; `role` is `consume` or `publish`.

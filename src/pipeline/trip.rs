@@ -1,0 +1,419 @@
+//! [`Pipeline::handle`]: one delivery's whole trip, and the rules of what is answered where.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::attempt::{Ended, Means, attempt};
+use super::clock::{Clock, Dice, between};
+use super::decode::{Decoded, Undecodable, decode};
+use super::policy;
+use super::ports::{DeathNote, DeathReason, Handler, Outbox, Provider, PublishFailure, Share};
+use super::retry::RetryPolicy;
+use super::settle::{Answered, RequeueCause, Settlement};
+use crate::config::Policy;
+use crate::model::{
+    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, LinkOutcome, Made, Reply, ShareRequest, Status,
+    Travel,
+};
+use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
+
+/// How often a reply that was not confirmed is published again before the request is given back.
+const REPLY_TRIES: u32 = 3;
+
+/// One configured provider account, as the pipeline sees it.
+pub struct Account {
+    /// Its name in requests, replies and metrics.
+    pub name: Arc<str>,
+    /// The provider behind it.
+    pub provider: Arc<dyn Provider>,
+    /// What may be asked of it.
+    pub policy: Policy,
+}
+
+/// The pipeline's limits.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// `[retry]`.
+    pub retry: RetryPolicy,
+    /// `retry.initial_interval`.
+    pub initial_interval: Duration,
+    /// `broker.max_request_bytes`.
+    pub max_request_bytes: usize,
+    /// `broker.max_deliveries`.
+    pub max_deliveries: u32,
+}
+
+/// The pipeline: every account, the limits, a clock and dice.
+pub struct Pipeline {
+    accounts: BTreeMap<Arc<str>, Account>,
+    limits: Limits,
+    clock: Clock,
+    dice: Dice,
+    metrics: Arc<Metrics>,
+}
+
+impl Pipeline {
+    /// Puts the pipeline together.
+    pub fn new(accounts: Vec<Account>, limits: Limits, clock: Clock, dice: Dice, metrics: Arc<Metrics>) -> Self {
+        let accounts = accounts.into_iter().map(|account| (account.name.clone(), account)).collect();
+        Self { accounts, limits, clock, dice, metrics }
+    }
+
+    fn account(&self, asked: Option<&str>) -> Result<&Account, Failure> {
+        let configured = || self.accounts.keys().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ");
+        match asked {
+            Some(name) => self.accounts.get(name).ok_or_else(|| {
+                let shown: String = name.chars().take(60).flat_map(char::escape_debug).collect();
+                Failure::new(
+                    ErrorKind::UnknownProvider,
+                    format!("no provider \"{shown}\" is configured; there is {}", configured()),
+                )
+            }),
+            None => {
+                let mut all = self.accounts.values();
+                match (all.next(), all.next()) {
+                    (Some(only), None) => Ok(only),
+                    _ => Err(Failure::invalid(format!(
+                        "provider is missing; name one of those configured: {}",
+                        configured()
+                    ))),
+                }
+            }
+        }
+    }
+
+    /// Stage 2: the provider's own reading of `item` and `link`, then the policy.
+    fn check(&self, account: &Account, request: &ShareRequest, now: Timestamp) -> Result<Box<dyn Share>, Failure> {
+        let share = account.provider.prepare(request)?;
+        policy::allow(&account.policy, share.asked(), now)?;
+        Ok(share)
+    }
+
+    /// Stage 3's last word: a link that is wider than asked is taken back and not handed out.
+    async fn accept(
+        &self,
+        account: &Account,
+        share: &dyn Share,
+        outcome: LinkOutcome,
+    ) -> Result<(Made, Granted, Vec<Difference>), Failure> {
+        let LinkOutcome { link, made, comparison: Comparison { narrower, wider } } = outcome;
+        if wider.is_empty() {
+            return Ok((made, link, narrower));
+        }
+        let differences = wider
+            .iter()
+            .map(|difference| {
+                format!("{}: asked {}, granted {}", difference.member, difference.asked, difference.granted)
+            })
+            .collect::<Vec<_>>()
+            .join("; ");
+        let fate = match made {
+            // Somebody else may rely on a link that was there before this request; ours is ours to take back.
+            Made::Reused => "the link was there before this request and was left as it is",
+            Made::Created => match share.revoke(&link).await {
+                Ok(()) => {
+                    self.metrics.revoked(&account.name);
+                    "the link was taken back"
+                }
+                Err(error) => {
+                    warn!(provider = %account.name, ?error, "a link wider than asked could not be taken back");
+                    "the link could not be taken back; remove it at the provider"
+                }
+            },
+        };
+        Err(Failure::new(
+            ErrorKind::WiderThanAsked,
+            format!("the provider gave more than was asked for ({differences}); {fate}"),
+        ))
+    }
+
+    async fn trip<O: Outbox>(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        let now = (self.clock)();
+        let first_seen = envelope.travel.first_seen.unwrap_or(now);
+        if envelope.travel.first_seen.is_none()
+            && !envelope.travel.redelivered
+            && let Some(published) = envelope.properties.timestamp
+        {
+            self.metrics.queue_wait.observe(between(published, now).as_secs_f64());
+        }
+
+        let decoded = decode(envelope, self.limits.max_request_bytes, || uuid::Uuid::new_v4().to_string());
+        let Decoded { request, reply_to, correlation_id } = match decoded {
+            Ok(decoded) => decoded,
+            Err(undecodable) => return self.malformed(envelope, outbox, *undecodable, first_seen, stopping).await,
+        };
+        let envelope = &merged(envelope, reply_to, correlation_id);
+        let mut answer = Answer {
+            id: request.id.clone(),
+            provider: self.account(request.provider.as_deref()).map(|account| account.name.clone()).ok(),
+            asked_provider: request.provider.clone(),
+            item: Some(request.item.clone()),
+            first_seen,
+            attempts: envelope.travel.attempts,
+            malformed: false,
+        };
+
+        if envelope.travel.deliveries > self.limits.max_deliveries {
+            return self.crashing(envelope, outbox, answer, stopping).await;
+        }
+        let prepared = self.account(request.provider.as_deref()).and_then(|account| {
+            let share = self.check(account, &request, now)?;
+            Ok((account, share))
+        });
+        let (account, share) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) if failure.kind == ErrorKind::InvalidRequest => {
+                return self.bury_and_answer(envelope, outbox, answer, failure, stopping).await;
+            }
+            Err(failure) => return self.answer(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await,
+        };
+
+        let means = Means {
+            policy: self.limits.retry,
+            initial_interval: self.limits.initial_interval,
+            clock: &self.clock,
+            dice: self.dice,
+            metrics: &self.metrics,
+            provider: &account.name,
+            stopping,
+        };
+        let (ended, attempts) = attempt(share.as_ref(), &envelope.travel, request.deadline, means).await;
+        answer.attempts = attempts.made();
+        match ended {
+            Ended::Shared(outcome) => match self.accept(account, share.as_ref(), outcome).await {
+                Ok((made, link, warnings)) => {
+                    self.answer(envelope, outbox, answer, Ok((made, link)), warnings, stopping).await
+                }
+                Err(failure) => self.answer(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await,
+            },
+            Ended::Failed(failure) => self.answer(envelope, outbox, answer, Err(*failure), Vec::new(), stopping).await,
+            Ended::Stopped => Settlement::Requeue(RequeueCause::Stopping),
+            Ended::Leave(wait, cause) => {
+                let travel = Travel {
+                    attempts: attempts.made(),
+                    first_seen: Some(first_seen),
+                    first_attempt: attempts.first_attempt(),
+                    not_before: attempts.not_before(),
+                    ..Travel::default()
+                };
+                debug!(provider = %account.name, ?wait, ?cause, "a request waits outside the process");
+                match outbox.delay(envelope, wait, travel).await {
+                    Ok(proof) => Settlement::Delay { proof, cause },
+                    Err(error) => {
+                        warn!(%error, "a request could not be moved to a delay queue; it goes back to the request queue");
+                        pause_before_requeue(stopping).await;
+                        Settlement::Requeue(RequeueCause::Unconfirmed)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn malformed<O: Outbox>(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        undecodable: Undecodable,
+        first_seen: Timestamp,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        let envelope = &merged(envelope, undecodable.reply_to, undecodable.correlation_id);
+        let answer = Answer {
+            id: undecodable.id,
+            provider: self.account(undecodable.provider.as_deref()).map(|account| account.name.clone()).ok(),
+            asked_provider: undecodable.provider,
+            item: undecodable.item,
+            first_seen,
+            attempts: envelope.travel.attempts,
+            malformed: true,
+        };
+        self.bury_and_answer(envelope, outbox, answer, undecodable.failure, stopping).await
+    }
+
+    /// A request that cannot be read: a copy for whoever looks into it, then the answer.
+    async fn bury_and_answer<O: Outbox>(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        mut answer: Answer,
+        failure: Failure,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        answer.malformed = true;
+        let note = answer.note(DeathReason::Malformed, &failure);
+        match outbox.bury(envelope, &note).await {
+            Ok(_) => {}
+            Err(PublishFailure::Unroutable(error)) => {
+                warn!(error, "the dead-letter queue is missing; the copy of a malformed request is lost");
+            }
+            Err(PublishFailure::Unconfirmed(error)) => {
+                warn!(error, "the copy of a malformed request was not confirmed; the request goes back");
+                pause_before_requeue(stopping).await;
+                return Settlement::Requeue(RequeueCause::Unconfirmed);
+            }
+        }
+        self.answer(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await
+    }
+
+    /// A request that was handed out again and again without an answer: it is taken for one that kills workers.
+    async fn crashing<O: Outbox>(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        answer: Answer,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        let failure = Failure::new(
+            ErrorKind::Internal,
+            format!(
+                "the request was handed out {} times without an answer and is taken for one that stops workers; it is in the dead-letter queue",
+                envelope.travel.deliveries
+            ),
+        );
+        let note = answer.note(DeathReason::Crashing, &failure);
+        match outbox.bury(envelope, &note).await {
+            Ok(proof) => {
+                // The copy is safe; the answer is best effort from here on.
+                match self.answer::<O>(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await {
+                    Settlement::Requeue(_) => warn!("the reply of a request that stops workers was not confirmed"),
+                    Settlement::Ack { .. } | Settlement::Delay { .. } | Settlement::DeadLetter { .. } => {}
+                }
+                Settlement::DeadLetter { proof, cause: DeathReason::Crashing }
+            }
+            Err(error) => {
+                warn!(%error, "a request that stops workers could not be put into the dead-letter queue");
+                pause_before_requeue(stopping).await;
+                Settlement::Requeue(RequeueCause::Unconfirmed)
+            }
+        }
+    }
+
+    /// Stage 4: publish the reply until it is confirmed, then, and only then, acknowledge.
+    async fn answer<O: Outbox>(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        answer: Answer,
+        result: Result<(Made, Granted), Failure>,
+        warnings: Vec<Difference>,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        let reply = answer.reply(result, warnings, (self.clock)());
+        let label = answer.provider.as_deref().unwrap_or(NO_PROVIDER);
+        let kind = reply.result.as_ref().err().map(|failure| failure.kind);
+        match kind {
+            Some(kind) => info!(provider = label, kind = kind.as_str(), attempts = reply.attempts, "no link"),
+            None => debug!(provider = label, id = reply.id, status = reply.status().as_str(), "a link"),
+        }
+        for attempt in 1..=REPLY_TRIES {
+            match outbox.reply(envelope, &reply).await {
+                Ok(proof) => {
+                    self.metrics.replied(label, reply.status(), kind);
+                    return Settlement::Ack { proof, answered: answer.answered(reply.status()) };
+                }
+                Err(PublishFailure::Unroutable(error)) => {
+                    let note = DeathNote {
+                        reason: DeathReason::Unroutable,
+                        error,
+                        attempts: reply.attempts,
+                        first_seen: answer.first_seen,
+                        reply: Some(Box::new(reply)),
+                    };
+                    return match outbox.bury(envelope, &note).await {
+                        Ok(proof) => Settlement::DeadLetter { proof, cause: DeathReason::Unroutable },
+                        Err(error) => {
+                            warn!(%error, "neither a reply queue nor the dead-letter queue takes a message");
+                            pause_before_requeue(stopping).await;
+                            Settlement::Requeue(RequeueCause::Unconfirmed)
+                        }
+                    };
+                }
+                Err(PublishFailure::Unconfirmed(error)) => {
+                    warn!(error, attempt, "a reply was not confirmed");
+                    if stopping.is_cancelled() {
+                        break;
+                    }
+                    pause_before_requeue(stopping).await;
+                }
+            }
+        }
+        Settlement::Requeue(RequeueCause::Unconfirmed)
+    }
+}
+
+impl<O: Outbox> Handler<O> for Pipeline {
+    async fn handle(
+        &self,
+        envelope: &Envelope,
+        outbox: &O,
+        stopping: &CancellationToken,
+    ) -> Settlement<O::Replied, O::Moved> {
+        self.trip(envelope, outbox, stopping).await
+    }
+}
+
+/// A broker that refuses what is published would otherwise get the same request back at full speed.
+async fn pause_before_requeue(stopping: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        () = stopping.cancelled() => {}
+    }
+}
+
+/// The envelope with `replyTo` and `correlationId` of the body where the properties have none.
+fn merged(envelope: &Envelope, reply_to: Option<String>, correlation_id: Option<String>) -> Envelope {
+    let mut merged = envelope.clone();
+    merged.properties.reply_to = merged.properties.reply_to.or(reply_to);
+    merged.properties.correlation_id = merged.properties.correlation_id.or(correlation_id);
+    merged
+}
+
+/// All of a reply but its result.
+struct Answer {
+    id: String,
+    provider: Option<Arc<str>>,
+    asked_provider: Option<String>,
+    item: Option<crate::model::Object>,
+    first_seen: Timestamp,
+    attempts: u32,
+    malformed: bool,
+}
+
+impl Answer {
+    fn reply(&self, result: Result<(Made, Granted), Failure>, warnings: Vec<Difference>, now: Timestamp) -> Reply {
+        Reply {
+            id: self.id.clone(),
+            provider: self.provider.as_deref().map(ToOwned::to_owned).or_else(|| self.asked_provider.clone()),
+            item: self.item.clone(),
+            result,
+            warnings,
+            attempts: self.attempts,
+            elapsed_ms: u64::try_from(between(self.first_seen, now).as_millis()).unwrap_or(u64::MAX),
+            completed_at: now,
+        }
+    }
+
+    fn note(&self, reason: DeathReason, failure: &Failure) -> DeathNote {
+        DeathNote {
+            reason,
+            error: failure.message.clone(),
+            attempts: self.attempts,
+            first_seen: self.first_seen,
+            reply: None,
+        }
+    }
+
+    fn answered(&self, status: Status) -> Answered {
+        Answered { provider: self.provider.clone(), status, malformed: self.malformed }
+    }
+}
