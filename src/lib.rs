@@ -11,3 +11,5 @@ pub mod telemetry;
 pub mod config;
 
 pub mod memory;
+
+pub mod server;

@@ -1,7 +1,10 @@
 //! The metrics of the contract, in a registry of our own. A metric's help text stands beside its name; every series
 //! that can exist is there from the start, at zero.
 
+use std::collections::BTreeMap;
+
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -330,22 +333,20 @@ impl Metrics {
         self.started.set(seconds);
     }
 
-    /// Links handed out so far for a provider, as `(created, reused)`.
-    pub fn links(&self, provider: &str) -> (u64, u64) {
-        (
-            self.links.with_label_values(&[provider, Status::Created.as_str()]).get(),
-            self.links.with_label_values(&[provider, Status::Reused.as_str()]).get(),
-        )
-    }
-
-    /// Failures so far for a provider and kind.
-    pub fn failures(&self, provider: &str, kind: ErrorKind) -> u64 {
-        self.failures.with_label_values(&[provider, kind.as_str()]).get()
-    }
-
-    /// Further attempts so far for a provider, all reasons together.
-    pub fn retries(&self, provider: &str) -> u64 {
-        RETRY_REASONS.iter().map(|reason| self.retries.with_label_values(&[provider, reason.as_str()]).get()).sum()
+    /// Calls `see` with the name, labels and value of every series; of a histogram with the sum of what it observed.
+    pub(super) fn each(&self, mut see: impl FnMut(&str, &BTreeMap<&str, &str>, f64)) {
+        for family in self.registry.gather() {
+            for metric in family.get_metric() {
+                let labels = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+                let value = match family.get_field_type() {
+                    MetricType::COUNTER => metric.get_counter().get_value(),
+                    MetricType::GAUGE => metric.get_gauge().get_value(),
+                    MetricType::HISTOGRAM => metric.get_histogram().get_sample_sum(),
+                    MetricType::SUMMARY | MetricType::UNTYPED => continue,
+                };
+                see(family.name(), &labels, value);
+            }
+        }
     }
 
     /// The text format 0.0.4 of everything.

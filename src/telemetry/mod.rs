@@ -1,3 +1,5 @@
 //! What can be seen from outside: metrics, health, log lines.
 
+pub mod log;
 pub mod metrics;
+pub mod snapshot;
