@@ -183,9 +183,9 @@ impl World {
         self.memory.submit(envelope);
         self.memory.idle().await;
         self.stopping.cancel();
-        let mut ends = self.task.await.unwrap();
-        let (_, reply) = ends.replies.try_recv().expect("a request has an answer");
-        assert!(ends.replies.try_recv().is_err(), "a request has one answer");
+        let mut replies = self.task.await.unwrap().take_replies().unwrap();
+        let (_, reply) = replies.try_recv().expect("a request has an answer");
+        assert!(replies.try_recv().is_err(), "a request has one answer");
         let ended = Ended { provider: self.provider, metrics: self.metrics };
         (serde_json::to_value(&reply).unwrap(), self.memory.dead(), ended)
     }
@@ -388,10 +388,10 @@ async fn a_worker_that_stops_gives_back_what_waits_and_finishes_what_is_being_ca
     world.memory.submit(plain());
     tokio::time::sleep(Duration::from_millis(10)).await;
     world.stopping.cancel();
-    let mut ends = world.task.await.unwrap();
-    let (_, reply) = ends.replies.try_recv().unwrap();
+    let mut replies = world.task.await.unwrap().take_replies().unwrap();
+    let (_, reply) = replies.try_recv().unwrap();
     assert_eq!(reply.status(), Status::Created);
-    assert!(ends.replies.try_recv().is_err(), "the waiting request is given back, not failed");
+    assert!(replies.try_recv().is_err(), "the waiting request is given back, not failed");
     let text = world.metrics.render().unwrap();
     assert!(text.contains(r#"sharelink_settlements_total{cause="stopping",settlement="requeue"} 1"#));
 }
@@ -402,7 +402,7 @@ async fn replies_find_their_way_by_members_of_the_body_where_properties_are_miss
     world.memory.submit(request(json!({ "item": {}, "link": {}, "replyTo": "mine", "correlationId": "c-1" })));
     world.memory.idle().await;
     world.stopping.cancel();
-    let (envelope, _) = world.task.await.unwrap().replies.try_recv().unwrap();
+    let (envelope, _) = world.task.await.unwrap().take_replies().unwrap().try_recv().unwrap();
     assert_eq!(envelope.properties.reply_to.as_deref(), Some("mine"));
     assert_eq!(envelope.properties.correlation_id.as_deref(), Some("c-1"));
 }

@@ -48,8 +48,17 @@ pub struct Memory {
 /// The receiving ends of a [`Memory`].
 pub struct Ends {
     requests: UnboundedReceiver<Envelope>,
-    /// Every reply, with the request it answers.
-    pub replies: UnboundedReceiver<(Envelope, Reply)>,
+    replies: Option<Replies>,
+}
+
+/// Every reply, with the request it answers.
+pub type Replies = UnboundedReceiver<(Envelope, Reply)>;
+
+impl Ends {
+    /// The replies, once.
+    pub fn take_replies(&mut self) -> Option<Replies> {
+        self.replies.take()
+    }
 }
 
 /// Makes an empty door.
@@ -58,7 +67,7 @@ pub fn door() -> (Arc<Memory>, Ends) {
     let (replies, replies_end) = unbounded_channel();
     let memory =
         Memory { requests, replies, dead: Mutex::new(Vec::new()), open: AtomicUsize::new(0), idle: Notify::new() };
-    (Arc::new(memory), Ends { requests: requests_end, replies: replies_end })
+    (Arc::new(memory), Ends { requests: requests_end, replies: Some(replies_end) })
 }
 
 impl Memory {

@@ -1,0 +1,33 @@
+# `make` alone says what there is.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+
+.PHONY: help demo test tools lint unit doc build clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## The main job with nothing to install: a thousand requests, a table at the end
+	$(CARGO) run --release --locked -- demo
+
+test: tools lint unit doc ## Install what the tests need, then run every check
+	@echo "every check passed"
+
+tools: ## Install what the tests need (RabbitMQ, promtool) from the system's packages
+	@.ci/tools
+
+lint: ## Formatting and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+unit: ## Unit, property, integration and doc tests; RabbitMQ nodes are started as needed
+	$(CARGO) test --locked
+
+doc: ## The API documentation, without a warning
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
+
+build: ## The release binary
+	$(CARGO) build --release --locked
+
+clean: ## Everything that was built
+	$(CARGO) clean

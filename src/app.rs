@@ -1,0 +1,160 @@
+//! Composition: the only place that knows every part. Builds them from the settings, runs them, stops them in order.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::broker;
+use crate::config::{self, Settings};
+use crate::exit::Exit;
+use crate::pipeline::clock::{Clock, system_clock};
+use crate::pipeline::ports::Provider;
+use crate::pipeline::retry::RetryPolicy;
+use crate::pipeline::{Account, Limits, Pipeline};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+use crate::{provider, server, signals};
+
+/// Reads the configuration, or says every mistake on standard error.
+///
+/// # Errors
+/// [`Exit::Configuration`], after saying why.
+pub fn load(file: Option<&Path>) -> Result<Settings, Exit> {
+    match config::load(file, config::environment()) {
+        Ok(loaded) => {
+            start_logging(&loaded.settings)?;
+            for warning in loaded.warnings {
+                warn!("{warning}");
+            }
+            Ok(loaded.settings)
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            Err(Exit::Configuration)
+        }
+    }
+}
+
+fn start_logging(settings: &Settings) -> Result<(), Exit> {
+    crate::telemetry::log::start(&settings.log).map_err(|problem| {
+        eprintln!("{problem}");
+        Exit::Configuration
+    })
+}
+
+/// All metrics of a worker with these settings, at zero.
+///
+/// # Errors
+/// [`Exit::Bug`], after saying why.
+pub fn metrics(settings: &Settings, clock: &Clock) -> Result<Arc<Metrics>, Exit> {
+    let providers: Vec<&str> = settings.providers.keys().map(String::as_str).collect();
+    let broker = &settings.broker;
+    let queues = [broker.request_queue.as_str(), &broker.reply_queue, &broker.dead_letter_queue];
+    let metrics = Metrics::new(&providers, &queues).map_err(|problem| {
+        error!(%problem, "the metrics cannot be set up");
+        Exit::Bug
+    })?;
+    metrics.started_at(clock().as_duration().as_secs_f64());
+    Ok(Arc::new(metrics))
+}
+
+/// The pipeline over the configured providers.
+///
+/// # Errors
+/// [`Exit::Configuration`], after saying which provider cannot be set up and why.
+pub fn pipeline(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Pipeline>, Exit> {
+    let providers = provider::build(settings, &metrics).map_err(|problem| {
+        error!("{problem}");
+        Exit::Configuration
+    })?;
+    let accounts = providers
+        .into_iter()
+        .filter_map(|(name, provider): (String, Arc<dyn Provider>)| {
+            let policy = settings.providers.get(&name)?.policy.clone();
+            Some(Account { name: name.into(), provider, policy })
+        })
+        .collect();
+    let retry = &settings.retry;
+    let limits = Limits {
+        retry: RetryPolicy {
+            max_attempts: retry.max_attempts,
+            max_interval: retry.max_interval,
+            max_elapsed: retry.max_elapsed,
+            inline_limit: retry.inline_limit,
+        },
+        initial_interval: retry.initial_interval,
+        max_request_bytes: settings.broker.max_request_bytes,
+        max_deliveries: settings.broker.max_deliveries,
+    };
+    Ok(Arc::new(Pipeline::new(accounts, limits, clock, fastrand::f64, metrics)))
+}
+
+/// `sharelink worker`: consume, create, reply, until SIGTERM or Ctrl-C.
+pub async fn worker(file: Option<&Path>) -> Exit {
+    match run_worker(file).await {
+        Ok(()) => Exit::Well,
+        Err(exit) => exit,
+    }
+}
+
+async fn run_worker(file: Option<&Path>) -> Result<(), Exit> {
+    let settings = load(file)?;
+    let stopping = CancellationToken::new();
+    signals::stop_on_signal(stopping.clone());
+    serve(&settings, stopping).await
+}
+
+/// Runs a whole worker with these settings until `stopping` is cancelled.
+///
+/// # Errors
+/// The exit code, after saying why.
+pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(), Exit> {
+    let clock = system_clock();
+    let metrics = metrics(settings, &clock)?;
+    let pipeline = pipeline(settings, clock.clone(), metrics.clone())?;
+    let health = Arc::new(Health::default());
+
+    let listener = listen(settings).await?;
+    let ready = health.clone();
+    // The server outlives the broker's drain: a worker that is stopping still says so.
+    let server_stopping = CancellationToken::new();
+    let server = tokio::spawn(server::serve(
+        listener,
+        metrics.clone(),
+        Arc::new(move || ready.ready()),
+        server_stopping.clone(),
+    ));
+
+    let door = broker::Door { settings: &settings.broker, worker_name: worker_name(), clock, metrics, health };
+    let ended = door.run(pipeline, settings.shutdown.grace, stopping).await;
+    server_stopping.cancel();
+    drop(server.await);
+    ended.map_err(|problem| {
+        error!("{problem}");
+        Exit::Unreachable
+    })?;
+    info!("stopped");
+    Ok(())
+}
+
+async fn listen(settings: &Settings) -> Result<TcpListener, Exit> {
+    let address = settings.server.listen;
+    let listener = TcpListener::bind(address).await.map_err(|problem| {
+        error!(%address, %problem, "server.listen: cannot listen there; name a free address, or port 0 for any");
+        Exit::Configuration
+    })?;
+    if let Ok(address) = listener.local_addr() {
+        info!(%address, "metrics, health and the status page");
+    }
+    Ok(listener)
+}
+
+/// Who this worker is, in dead letters and in the broker's list of connections.
+pub fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!("{}:{}", if host.is_empty() { "sharelink" } else { host }, std::process::id())
+}
