@@ -93,10 +93,9 @@ fn filter(text: &str) -> Result<(), String> {
             return Err(format!("{word:?} is not a level{hint}; {allowed}"));
         }
     }
-    EnvFilter::try_new(text).map(|_| ()).map_err(|reason| {
+    EnvFilter::try_new(text).map(|_| ()).map_err(|_| {
         format!(
-            "{text:?} is not a log filter ({}); give a level or a filter such as \"info,sharelink=debug\"",
-            reason.to_string().escape_debug()
+            "{text:?} is not a log filter; give a level, or a filter without spaces such as \"info,sharelink=debug\""
         )
     })
 }
@@ -107,11 +106,11 @@ mod tests {
 
     #[test]
     fn a_log_filter_with_a_misspelt_level_is_refused_and_not_taken_for_a_module() {
-        for text in ["info", "WARN", "info,sharelink=debug", "sharelink::broker=trace,off", "info, lapin=warn"] {
+        for text in ["info", "WARN", "info,sharelink=debug", "sharelink::broker=trace,off", "info,lapin=warn"] {
             assert_eq!(filter(text), Ok(()), "{text}");
         }
         assert!(filter("inof").is_err_and(|said| said.contains("did you mean \"info\"?")));
-        for text in ["", "info,", "info,debgu", "sharelink=loud", "a[b=]c"] {
+        for text in ["", "info,", "info,debgu", "sharelink=loud", "info, lapin=warn", "a[b=]c"] {
             assert!(filter(text).is_err(), "{text}");
         }
     }

@@ -86,6 +86,11 @@ impl Section<'_, '_> {
             self.wrong(&place, name, "the path is empty; give the path of a file");
             return None;
         }
+        // A broker's URL put where its file belongs has a password in it.
+        if text.contains("://") {
+            self.wrong(&place, name, "the value is an address and no path; give the path of the file that holds it");
+            return None;
+        }
         let called = format!("the content of {text:?}");
         match (self.reader.read_file)(Path::new(&text)) {
             Ok(content) => {

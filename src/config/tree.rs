@@ -17,7 +17,7 @@ pub(super) const PREFIX: &str = "SHARELINK__";
 pub(super) enum Value {
     /// A string.
     Text(String),
-    /// A whole number, with its digits in decimal; `None` where it is beyond 64 bits.
+    /// A whole number, written in any base; `None` where it is beyond 64 bits.
     Integer(Option<i64>),
     /// `true` or `false`.
     Boolean(bool),
@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn every_line_that_is_not_toml_is_reported_once() {
         let problems = Layers::default().read_file("a.toml", "[broker]\nurl = amqp://x\nprefetch = 1\n= 4 = 4\n");
-        let lines: Vec<String> = problems.iter().map(|problem| problem.place.to_string()).collect();
+        let mut lines: Vec<String> = problems.iter().map(|problem| problem.place.to_string()).collect();
+        lines.sort();
         assert_eq!(lines, ["a.toml:2", "a.toml:4"], "{problems:?}");
     }
 

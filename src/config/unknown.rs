@@ -49,15 +49,9 @@ fn walk(
         match &entry.value {
             _ if known.asked.contains(path.as_slice()) => {}
             Value::Table(inner) if known.tables.contains(path.as_slice()) => walk(reader, known, path, inner, problems),
-            value
-                if known.tables.contains(path.as_slice())
-                    || (path.len() == 2 && path.first().is_some_and(|first| first == "providers")) =>
-            {
-                problems.push(wrong(format!(
-                    "{} is not allowed; this is a section: write [{}]",
-                    value.kind(),
-                    dotted(path)
-                )));
+            value if known.is_section(path) && !matches!(value, Value::Table(_)) => {
+                let section = dotted(path);
+                problems.push(wrong(format!("{} is not allowed; this is a section: write [{section}]", value.kind())));
             }
             _ if known.unjudged(path) => {}
             value => {
@@ -96,6 +90,11 @@ impl<'r> Known<'r> {
             hidden: reader.unjudged.iter().map(|path| format!("{}__", canonical(path))).collect(),
             conditions: reader.conditions.iter().map(|(path, said)| (canonical(path), said.as_str())).collect(),
         }
+    }
+
+    /// Whether a path is a section or would be one, as whatever stands under `providers` is.
+    fn is_section(&self, path: &[String]) -> bool {
+        self.tables.contains(path) || matches!(path, [first, _] if first == "providers")
     }
 
     fn unjudged(&self, path: &[String]) -> bool {
