@@ -69,6 +69,21 @@ pub fn load_for(
             }),
         }
     }
+    read_layers(needs, layers, problems)
+}
+
+/// [`load`] of a text that is at hand instead of a file; `name` stands for the file in messages.
+///
+/// # Errors
+/// As for [`load_for`].
+pub fn load_text(name: &str, text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, Problems> {
+    let mut layers = Layers::default();
+    let mut problems = layers.read_environment(env);
+    problems.extend(layers.read_file(name, text));
+    read_layers(Needs { broker: true, providers: true }, layers, problems)
+}
+
+fn read_layers(needs: Needs, layers: Layers, mut problems: Vec<Problem>) -> Result<Loaded, Problems> {
     // With half a file, what is missing or unknown cannot be told.
     if problems.iter().any(|problem| matches!(problem.place, Place::File { .. })) {
         return Err(Problems::new(problems));
