@@ -23,7 +23,8 @@ pub(super) struct Judgement {
 pub(super) fn judge(ask: &Ask, link: &Link) -> Judgement {
     let mut judgement = Judgement::default();
     let mut note = |member: &'static str, asked: Value, ordering: Option<Ordering>| {
-        let difference = || Difference { member: member.to_owned(), asked: asked.clone(), granted: link.member(member) };
+        let difference =
+            || Difference { member: member.to_owned(), asked: asked.clone(), granted: link.member(member) };
         match ordering {
             Some(Ordering::Equal) => {}
             Some(Ordering::Less) => judgement.comparison.narrower.push(difference()),
@@ -162,7 +163,8 @@ mod tests {
         #[test]
         fn wider_one_way_is_narrower_the_other_way(one in audience(), other in audience(), roles in (0_usize..3, 0_usize..3)) {
             let link = |users: &str, role: usize| {
-                serde_json::json!({"assignedUsers": users, "role": ["viewer", "downloader", "contributor"][role]})
+                let role = ["viewer", "downloader", "contributor"][role];
+                serde_json::json!({"assignedUsers": users, "role": role})
             };
             let (one, other) = (link(&one, roles.0), link(&other, roles.1));
             let there = judged(one.clone(), other.clone());

@@ -13,42 +13,31 @@ mod compare;
 mod name;
 mod request;
 mod reuse;
+mod site;
 mod turns;
 mod url;
 mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use reqwest::Method;
 use tokio::sync::OnceCell;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use self::answer::Link;
-use self::classify::{Heard, Hint, Refused};
+use self::classify::Hint;
 use self::compare::judge;
 use self::name::Stem;
-use self::request::{Ask, Item, ItemKind};
+use self::request::{Ask, ItemKind};
 use self::reuse::{Recognise, find, may_reuse};
-use self::turns::Turns;
+use self::site::{Listing, Site, Trouble, no_address};
 use crate::config;
-use crate::model::{Asked, ErrorKind, Failure, Granted, History, LinkOutcome, Made, Object, ShareRequest};
+use crate::model::{Asked, ErrorKind, Failure, Granted, History, LinkOutcome, Made, ShareRequest};
 use crate::pipeline::ports::{BoxFuture, CallError, CallFailure, Provider, Share};
-use crate::provider::account::{Account, Answer, Call};
-use crate::provider::http::wall_clock;
+use crate::provider::account::Account;
 
 /// An Oracle Content Management account.
 pub struct Oracle {
     site: Arc<Site>,
-}
-
-/// What all requests of the account share.
-struct Site {
-    name: String,
-    settings: config::Oracle,
-    account: Arc<Account>,
-    turns: Turns<Item>,
 }
 
 /// One request to the account.
@@ -63,23 +52,10 @@ struct OracleShare {
     before_create: Mutex<Option<Vec<String>>>,
 }
 
-/// The links of an item, and the provider's time when it listed them.
-struct Listing {
-    links: Vec<Link>,
-    now: Timestamp,
-}
-
-/// Why a call brought nothing, with what it may mean.
-enum Trouble {
-    Held(CallError),
-    Refused(Box<Refused>),
-}
-
 impl Oracle {
     /// The account `provider`, whose kind has the settings `oracle`; calls go through `account`.
     pub fn new(provider: &config::Provider, oracle: &config::Oracle, account: Arc<Account>) -> Self {
-        let site = Site { name: provider.name.clone(), settings: oracle.clone(), account, turns: Turns::default() };
-        Self { site: Arc::new(site) }
+        Self { site: Arc::new(Site::new(provider.name.clone(), oracle.clone(), account)) }
     }
 }
 
@@ -108,14 +84,7 @@ impl Share for OracleShare {
     }
 
     fn revoke<'a>(&'a self, link: &'a Granted) -> BoxFuture<'a, Result<(), CallError>> {
-        Box::pin(async move {
-            let url = url::link(&self.site.settings.base_url, &link.id).ok_or_else(no_address)?;
-            match self.site.call("revoke_link", Method::DELETE, url, None).await {
-                Ok(_) => Ok(()),
-                Err(Trouble::Refused(refused)) if refused.hint == Hint::Gone => Ok(()),
-                Err(trouble) => Err(trouble.without_effect()),
-            }
-        })
+        Box::pin(async move { self.site.revoke(&link.id).await.map_err(Trouble::without_effect) })
     }
 }
 
@@ -123,6 +92,8 @@ impl OracleShare {
     async fn ensure(&self, history: History) -> Result<LinkOutcome, CallError> {
         let how = self.recognise.get_or_try_init(|| self.recognise()).await?;
         let _turn = self.site.turns.take(self.ask.item.clone()).await;
+        // A create of this very request whose outcome nobody knows outweighs what the caller remembers.
+        let history = if self.before_create().is_some() { History::MayHaveHappened } else { history };
         let before = self.site.list(&self.ask.item).await.map_err(Trouble::without_effect)?;
         let name = how.name(&before.links, before.now);
         if let Some(outcome) = self.reuse(how, history, &name, &before)? {
@@ -130,8 +101,12 @@ impl OracleShare {
         }
         // Noted before the call, which may be dropped half way; forgotten once it is known that nothing was made.
         let is_first = self.note_create(&before.links);
-        let forget = || if is_first { *self.before_create() = None };
-        let refused = match self.create(&name).await {
+        let forget = || {
+            if is_first {
+                *self.before_create() = None
+            }
+        };
+        let refused = match self.site.create(&self.ask, &name).await {
             Ok(link) => {
                 // The API is not known to hand out a link that exists, nor to promise that it does not.
                 let known = before.links.iter().any(|listed| listed.id == link.id);
@@ -202,12 +177,6 @@ impl OracleShare {
         self.outcome(&found.link, if made_by_us { Made::Created } else { Made::Reused }).map(Some)
     }
 
-    async fn create(&self, name: &str) -> Result<Link, Trouble> {
-        let url = url::links(&self.site.settings.base_url, &self.ask.item).ok_or_else(no_address)?;
-        let (object, answer) = self.site.call("create_link", Method::POST, url, Some(self.ask.body(name).into())).await?;
-        Link::read(object).ok_or_else(|| unusable(&answer, "the provider says that it made a link and does not say which"))
-    }
-
     fn outcome(&self, link: &Link, made: Made) -> Result<LinkOutcome, CallFailure> {
         let settings = &self.site.settings;
         let template = match self.ask.item.kind {
@@ -221,89 +190,4 @@ impl OracleShare {
             comparison: judge(&self.ask, link).comparison,
         })
     }
-}
-
-impl Site {
-    async fn list(&self, item: &Item) -> Result<Listing, Trouble> {
-        let url = url::links(&self.settings.base_url, item).ok_or_else(no_address)?;
-        let (object, answer) = self.call("list_links", Method::GET, url, None).await?;
-        // Measured by the provider's own clock where it tells it: it decides when a link ends.
-        let date = answer.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
-        let now = date.and_then(|date| Timestamp::try_from(date).ok()).unwrap_or_else(wall_clock);
-        let links = answer::links(object)
-            .ok_or_else(|| unusable(&answer, "the provider's list of the item's links cannot be read"))?;
-        Ok(Listing { links, now })
-    }
-
-    async fn call(
-        &self,
-        operation: &'static str,
-        method: Method,
-        url: ::url::Url,
-        body: Option<Bytes>,
-    ) -> Result<(Object, Answer), Trouble> {
-        let answer = self.account.call(Call { operation, method, url, body }).await?;
-        match classify::read(heard(&answer, &answer.content_type())) {
-            Ok(object) => Ok((object, answer)),
-            Err(refused) => {
-                if let (429 | 503, Some(wait)) = (answer.status, refused.failure.retry_after) {
-                    self.account.pause(wait);
-                }
-                Err(refused.into())
-            }
-        }
-    }
-}
-
-impl Trouble {
-    /// The error of a call that changes nothing, or whose repetition does no harm.
-    fn without_effect(self) -> CallError {
-        match self {
-            Self::Held(held) => held,
-            Self::Refused(refused) => CallFailure { may_have_happened: false, ..refused.failure }.into(),
-        }
-    }
-}
-
-impl From<CallError> for Trouble {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Failed(failure) => failure.into(),
-            held @ CallError::Held { .. } => Self::Held(held),
-        }
-    }
-}
-
-impl From<CallFailure> for Trouble {
-    fn from(failure: CallFailure) -> Self {
-        Refused { failure, hint: Hint::None }.into()
-    }
-}
-
-impl From<Refused> for Trouble {
-    fn from(refused: Refused) -> Self {
-        Self::Refused(Box::new(refused))
-    }
-}
-
-fn heard<'a>(answer: &'a Answer, content_type: &'a Option<String>) -> Heard<'a> {
-    Heard {
-        status: answer.status,
-        content_type: content_type.as_deref(),
-        ecid: answer.header("x-oracle-dms-ecid"),
-        retry_after: answer.retry_after(),
-        body: &answer.body,
-    }
-}
-
-/// A success whose object lacks what it was asked for.
-fn unusable(answer: &Answer, message: &str) -> Trouble {
-    classify::bad(heard(answer, &None), message).into()
-}
-
-fn no_address() -> CallFailure {
-    CallFailure::final_(Failure::new(
-        ErrorKind::BadResponse,
-        "no address can be built for the link: its id, or `base_url`, does not fit into one",
-    ))
 }

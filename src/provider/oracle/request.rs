@@ -33,10 +33,11 @@ impl ItemKind {
     }
 }
 
-/// An item; its id is percent-decoded and checked, so it is one path segment once encoded.
+/// An item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Item {
     pub(super) kind: ItemKind,
+    /// Checked, and encoded as one path segment.
     pub(super) id: String,
 }
 
@@ -180,13 +181,12 @@ pub(super) fn write_time(time: Timestamp) -> String {
 
 fn read_item(item: &Object) -> Result<Item, Failure> {
     let (kind, member, id) = match (text(item, "item", "folderId")?, text(item, "item", "fileId")?) {
-        (Some(id), None) => (ItemKind::Folder, "folderId", id),
-        (None, Some(id)) => (ItemKind::File, "fileId", id),
+        (Some(id), None) => (ItemKind::Folder, "item.folderId", id),
+        (None, Some(id)) => (ItemKind::File, "item.fileId", id),
         (None, None) => return Err(Failure::invalid("item must have folderId or fileId")),
         (Some(_), Some(_)) => return Err(Failure::invalid("item must have only one of folderId and fileId")),
     };
-    let id = address::id(id).map_err(|why| Failure::invalid(format!("item.{member} {why}")))?;
-    Ok(Item { kind, id })
+    Ok(Item { kind, id: address::id(member, id)? })
 }
 
 fn read_password(password: &str) -> Result<Secret, Failure> {

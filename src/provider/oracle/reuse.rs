@@ -26,8 +26,7 @@ impl Recognise {
         match self {
             Self::Given(name) => name.clone(),
             Self::Own(stem) => {
-                let is_spent =
-                    |name: &str| links.iter().any(|link| link.is_over(now) && link.name() == Some(name));
+                let is_spent = |name: &str| links.iter().any(|link| link.is_over(now) && link.name() == Some(name));
                 // Each spent name uses up a link of the list, so one of these is free.
                 let mut generation = 0;
                 let mut name = stem.name(generation);
@@ -120,7 +119,8 @@ mod tests {
     }
 
     fn link(id: &str, name: &str, more: Value) -> Link {
-        let mut members = json!({"linkID": id, "linkName": name, "assignedUsers": "@serviceinstance", "role": "viewer"});
+        let mut members =
+            json!({"linkID": id, "linkName": name, "assignedUsers": "@serviceinstance", "role": "viewer"});
         for (member, value) in more.as_object().unwrap() {
             members[member] = value.clone();
         }

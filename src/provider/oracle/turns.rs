@@ -8,9 +8,15 @@ use tokio::sync::OwnedMutexGuard;
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
 /// The turns of all keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns<K: std::hash::Hash + Eq + Clone> {
     locks: Mutex<HashMap<K, Lock>>,
+}
+
+impl<K: std::hash::Hash + Eq + Clone> Default for Turns<K> {
+    fn default() -> Self {
+        Self { locks: Mutex::default() }
+    }
 }
 
 /// A turn; it ends when it is dropped.

@@ -144,7 +144,7 @@ mod tests {
         #[test]
         fn what_is_sent_reads_back_as_what_was_asked(text in "[a-c@. ,]{0,20}|\\PC{0,20}") {
             if let Ok(asked) = AssignedUsers::ask(&text) {
-                prop_assert_eq!(AssignedUsers::ask(&asked.to_string()).as_ref(), Ok(&asked));
+                prop_assert_eq!(AssignedUsers::ask(&asked.to_string()), Ok(asked.clone()));
                 prop_assert_eq!(AssignedUsers::echo(&asked.to_string()), Some(asked));
             }
         }
