@@ -15,6 +15,7 @@ pub mod classify;
 mod gate;
 pub mod http;
 pub mod onedrive;
+pub mod oracle;
 pub mod retry_after;
 pub mod said;
 mod sign_in;
