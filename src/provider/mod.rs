@@ -1,1 +1,138 @@
-//! Providers.
+//! Providers: everything that speaks HTTP to the services where links are made.
+//!
+//! A provider is one module and one arm in [`build`]. What all have in common stands beside them: the account with
+//! its turns and tokens, the one HTTP exchange, and the reading of ids and of `Retry-After`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::{ProviderKind, Settings};
+use crate::pipeline::ports::Provider;
+use crate::telemetry::metrics::Metrics;
+
+pub mod account;
+pub mod address;
+pub mod classify;
+mod gate;
+pub mod http;
+pub mod onedrive;
+pub mod oracle;
+pub mod retry_after;
+pub mod said;
+mod sign_in;
+pub mod throttle;
+mod token;
+mod token_store;
+
+/// Sets up every configured account, by its name; no call is made.
+///
+/// # Errors
+/// Where TLS or an account's credentials cannot be used: a sentence that names the setting.
+pub fn accounts(settings: &Settings, metrics: &Metrics) -> Result<BTreeMap<String, Arc<account::Account>>, String> {
+    let client = http::client()?;
+    let account = |(name, provider): (&String, &crate::config::Provider)| {
+        let metrics = metrics.provider(name);
+        let account = account::Account::new(provider, client.clone(), metrics, settings.retry.inline_limit)?;
+        Ok((name.clone(), Arc::new(account)))
+    };
+    settings.providers.iter().map(account).collect()
+}
+
+/// Sets up every configured provider, by its name; no call is made.
+///
+/// # Errors
+/// Where TLS, an account's credentials or its addresses cannot be used: a sentence that names the setting.
+pub fn build(settings: &Settings, metrics: &Metrics) -> Result<BTreeMap<String, Arc<dyn Provider>>, String> {
+    let mut providers = BTreeMap::new();
+    for (name, account) in accounts(settings, metrics)? {
+        let Some(configured) = settings.providers.get(&name) else { continue };
+        let provider: Arc<dyn Provider> = match &configured.kind {
+            ProviderKind::OneDrive(onedrive) => Arc::new(
+                onedrive::OneDrive::new(onedrive, account).map_err(|problem| format!("providers.{name}: {problem}"))?,
+            ),
+            ProviderKind::Oracle(oracle) => Arc::new(oracle::Oracle::new(configured, oracle, account)),
+        };
+        providers.insert(name, provider);
+    }
+    Ok(providers)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{
+        Auth, Broker, Limits, Log, LogFormat, OneDrive, OneDriveApi, Policy, QueueType, Retry, Server, Shutdown,
+        Topology,
+    };
+    use crate::model::Secret;
+
+    fn provider(name: &str, base_url: &str, token: &str) -> crate::config::Provider {
+        crate::config::Provider {
+            name: name.to_owned(),
+            kind: ProviderKind::OneDrive(OneDrive {
+                api: OneDriveApi::Graph,
+                base_url: base_url.parse().unwrap(),
+                drive: "/me/drive".to_owned(),
+                action: "createLink".to_owned(),
+            }),
+            timeout: Duration::from_secs(60),
+            limits: Limits { max_in_flight: 64, requests_per_minute: 0 },
+            auth: Auth::Bearer { token: Secret::new(token) },
+            policy: Policy::default(),
+        }
+    }
+
+    fn settings(providers: impl IntoIterator<Item = crate::config::Provider>) -> Settings {
+        let wait = Duration::from_secs(5);
+        Settings {
+            broker: Broker {
+                urls: vec![],
+                request_queue: String::new(),
+                reply_queue: String::new(),
+                dead_letter_queue: String::new(),
+                exchange: String::new(),
+                prefetch: 1,
+                topology: Topology::Verify,
+                queue_type: QueueType::Quorum,
+                reply_to_allow: vec![],
+                max_request_bytes: 1,
+                max_deliveries: 1,
+                connect_timeout: wait,
+                publish_timeout: wait,
+                heartbeat: wait,
+            },
+            server: Server { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)) },
+            retry: Retry {
+                max_attempts: 1,
+                initial_interval: wait,
+                max_interval: wait,
+                max_elapsed: wait,
+                inline_limit: wait,
+            },
+            shutdown: Shutdown { grace: wait },
+            log: Log { level: String::new(), format: LogFormat::Text },
+            providers: providers.into_iter().map(|provider| (provider.name.clone(), provider)).collect(),
+        }
+    }
+
+    fn metrics() -> Metrics {
+        Metrics::new(&["a", "b"], &[]).unwrap()
+    }
+
+    #[test]
+    fn every_configured_provider_is_built_under_its_name() {
+        let good = "https://graph.microsoft.com/v1.0";
+        let built = build(&settings([provider("a", good, "t"), provider("b", good, "t")]), &metrics()).unwrap();
+        assert_eq!(built.keys().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_built_is_named_by_its_setting() {
+        let problem = |provider| build(&settings([provider]), &metrics()).err().unwrap();
+        assert!(problem(provider("a", "https://h/v1.0?x", "t")).starts_with("providers.a: `base_url`"));
+        assert!(problem(provider("a", "https://h/v1.0", "a\nb")).starts_with("providers.a.auth: `token`"));
+    }
+}
