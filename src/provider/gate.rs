@@ -165,3 +165,126 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 fn held(now: Instant, until: Instant) -> CallError {
     CallError::Held { wait: until.saturating_duration_since(now) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::metrics::Metrics;
+
+    fn gate(max_in_flight: u32, requests_per_minute: u32, patience: u64) -> (Arc<Gate>, ProviderMetrics) {
+        let metrics = Metrics::new(&["p"], &[]).unwrap().provider("p");
+        let limits = Limits { max_in_flight, requests_per_minute };
+        (Arc::new(Gate::new(&limits, Duration::from_secs(patience), metrics.clone())), metrics)
+    }
+
+    fn wait(outcome: Result<Turn, CallError>) -> Duration {
+        match outcome {
+            Err(CallError::Held { wait }) => wait,
+            Err(error) => panic!("{error:?}"),
+            Ok(_) => panic!("let through"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn paced_calls_go_through_in_order_and_one_interval_apart() {
+        let (gate, metrics) = gate(64, 60, 5);
+        let begin = Instant::now();
+        let tasks: Vec<_> = (0..5_u64)
+            .map(|_| {
+                let gate = gate.clone();
+                tokio::spawn(async move { gate.turn().await.map(|_| begin.elapsed().as_secs()).ok() })
+            })
+            .collect();
+        let mut passed = Vec::new();
+        for task in tasks {
+            passed.push(task.await.unwrap());
+        }
+        assert_eq!(passed, [0, 1, 2, 3, 4].map(Some));
+        assert!((metrics.throttle_limit.get() - 1.0).abs() < 1e-9);
+        assert!((metrics.throttle_wait.get() - 10.0).abs() < 0.1, "{}", metrics.throttle_wait.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_whose_turn_comes_too_late_is_told_at_once_when_to_come_back() {
+        let (gate, _) = gate(64, 6, 5);
+        drop(gate.turn().await.unwrap());
+        let begin = Instant::now();
+        assert_eq!(wait(gate.turn().await), Duration::from_secs(10));
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_calls_than_allowed_are_under_way_and_a_turn_given_back_is_used() {
+        let (gate, metrics) = gate(2, 0, 5);
+        let (first, second) = (gate.turn().await.unwrap(), gate.turn().await.unwrap());
+        assert_eq!(metrics.in_flight.get(), 2);
+        assert_eq!(wait(gate.turn().await), Duration::from_secs(5));
+        let third = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.turn().await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        drop(first);
+        assert!(third.await.unwrap());
+        drop(second);
+        assert_eq!(metrics.in_flight.get(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_gives_up_leaves_no_trace() {
+        let (gate, _) = gate(1, 0, 60);
+        let turn = gate.turn().await.unwrap();
+        for _ in 0..100 {
+            assert!(tokio::time::timeout(Duration::from_millis(1), gate.turn()).await.is_err());
+        }
+        assert_eq!(gate.waiting.load(Ordering::Relaxed), 0);
+        drop(turn);
+        assert!(gate.turn().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_everybody_is_never_shorter_and_clears_its_metric() {
+        let (gate, metrics) = gate(64, 0, 5);
+        gate.pause(Duration::from_secs(100));
+        assert_eq!(metrics.paused.get(), 1);
+        let held = wait(gate.turn().await);
+        assert!((100.0..=105.0).contains(&held.as_secs_f64()), "{held:?}");
+        tokio::time::sleep(Duration::from_secs(99)).await;
+        // The rest is short enough to be waited for.
+        let begin = Instant::now();
+        match gate.turn().await {
+            Ok(_) => assert!(begin.elapsed() >= Duration::from_secs(1)),
+            Err(_) => assert!(held > Duration::from_secs(104)),
+        }
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert_eq!(metrics.paused.get(), 0);
+        let begin = Instant::now();
+        assert!(gate.turn().await.is_ok());
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_begins_while_a_call_waits_for_its_turn_holds_that_call_too() {
+        let (gate, _) = gate(64, 60, 5);
+        drop(gate.turn().await.unwrap());
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.turn().await }
+        });
+        tokio::task::yield_now().await;
+        gate.pause(Duration::from_secs(60));
+        assert!(wait(waiting.await.unwrap()) >= Duration::from_secs(59));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_spread_by_chance_but_never_shortened() {
+        let mut ends = Vec::new();
+        for _ in 0..50 {
+            let (gate, _) = gate(1, 0, 0);
+            gate.pause(Duration::from_secs(20));
+            ends.push(wait(gate.turn().await));
+        }
+        assert!(ends.iter().all(|end| (20.0..=22.0).contains(&end.as_secs_f64())), "{ends:?}");
+        assert!(ends.iter().any(|end| *end != ends[0]));
+    }
+}

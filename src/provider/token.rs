@@ -24,8 +24,8 @@ const AHEAD: Duration = Duration::from_secs(5 * 60);
 const REFUSAL_REMEMBERED: Duration = Duration::from_secs(30);
 /// How long a passing failure is shared with everybody who waited for the same token.
 const FAILURE_REMEMBERED: Duration = Duration::from_secs(1);
-/// A token that is refused so soon after it was issued is not replaced: another would be refused as well, and the
-/// sign-in service takes such a loop badly (AADSTS50196).
+/// A token that replaced a refused one, and is refused itself so soon after it was issued, is not replaced: a third
+/// would be refused as well, and the sign-in service takes such a loop badly (AADSTS50196).
 const FRESH: Duration = Duration::from_secs(30);
 
 /// A value for the `Authorization` header, and which token it stems from.
@@ -65,6 +65,8 @@ struct Renewed {
 struct Cache {
     token: Option<Token>,
     generation: u64,
+    /// The last token was taken out because the provider refused it.
+    was_refused: bool,
     /// The last failure, and until when it stands for a new one.
     failure: Option<(CallFailure, Instant)>,
 }
@@ -73,6 +75,7 @@ struct Cache {
 struct Token {
     authorization: Authorization,
     issued: Instant,
+    replaces_refused: bool,
     renew: Instant,
     ends: Instant,
 }
@@ -142,10 +145,11 @@ impl Tokens {
         if token.authorization.generation != refused.generation {
             return true;
         }
-        if token.issued.elapsed() < FRESH {
+        if token.replaces_refused && token.issued.elapsed() < FRESH {
             return false;
         }
         cache.token = None;
+        cache.was_refused = true;
         true
     }
 }
@@ -185,9 +189,11 @@ impl Renewed {
         }
         let mut cache = self.cache();
         match fetched.and_then(|fresh| token(&fresh, cache.generation + 1, now)) {
-            Ok(token) => {
+            Ok(mut token) => {
+                token.replaces_refused = cache.was_refused;
                 let authorization = token.authorization.clone();
-                *cache = Cache { generation: authorization.generation, token: Some(token), failure: None };
+                let generation = authorization.generation;
+                *cache = Cache { token: Some(token), generation, was_refused: false, failure: None };
                 Ok(authorization)
             }
             Err(failure) => {
@@ -217,7 +223,8 @@ fn token(fresh: &Fresh, generation: u64, now: Instant) -> Result<Token, CallFail
     })?;
     let lead = AHEAD.min(fresh.lifetime / 10);
     let ends = now + fresh.lifetime;
-    Ok(Token { authorization: Authorization { header, generation }, issued: now, renew: ends - lead, ends })
+    let authorization = Authorization { header, generation };
+    Ok(Token { authorization, issued: now, replaces_refused: false, renew: ends - lead, ends })
 }
 
 /// How long a failure stands for the next one.

@@ -4,6 +4,7 @@
 //! file only makes the calls, in the right order.
 
 mod answer;
+mod members;
 mod request;
 mod url;
 

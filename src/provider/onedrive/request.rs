@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::members::{boolean, non_empty, refuse_unknown, string};
 use crate::config::OneDriveApi;
 use crate::model::{Asked, Audience, Failure, Object, Secret};
 use crate::provider::address;
@@ -290,40 +291,6 @@ fn read_recipients(link: &Object) -> Result<Vec<String>, Failure> {
             && !text.contains(|each: char| each.is_whitespace() || each.is_control())
     };
     list.iter().map(|each| each.as_str().filter(is_address).map(str::to_owned).ok_or_else(refuse)).collect()
-}
-
-fn refuse_unknown(place: &str, object: &Object, known: &[&[&str]]) -> Result<(), Failure> {
-    match object.keys().find(|name| !known.iter().any(|names| names.contains(&name.as_str()))) {
-        Some(name) => {
-            let name = crate::provider::said::plain(name);
-            let all = known.concat().join(", ");
-            Err(Failure::invalid(format!("`{place}.{name}` is not known; known are {all}")))
-        }
-        None => Ok(()),
-    }
-}
-
-fn string<'a>(place: &str, object: &'a Object, name: &str) -> Result<Option<&'a str>, Failure> {
-    match object.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(Failure::invalid(format!("`{place}.{name}` must be a string; leave it out to ask for nothing"))),
-    }
-}
-
-fn non_empty<'a>(link: &'a Object, name: &str) -> Result<Option<&'a str>, Failure> {
-    match string("link", link, name)? {
-        Some("") => Err(Failure::invalid(format!("`link.{name}` must not be empty"))),
-        other => Ok(other),
-    }
-}
-
-fn boolean(link: &Object, name: &str) -> Result<Option<bool>, Failure> {
-    match link.get(name) {
-        None => Ok(None),
-        Some(Value::Bool(value)) => Ok(Some(*value)),
-        Some(_) => Err(Failure::invalid(format!("`link.{name}` must be true or false"))),
-    }
 }
 
 #[cfg(test)]
