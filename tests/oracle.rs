@@ -318,8 +318,11 @@ async fn a_given_name_with_a_password_is_taken_for_ours_after_a_create_whose_out
     let link = json!({"assignedUsers": "@serviceinstance", "linkName": "partners", "password": "MyPassword"});
     let oracle = account(&server, "1.2");
     let ours = share(&oracle, json!({"folderId": "F1"}), link.clone());
+    let at_once = share(&oracle, json!({"folderId": "F2"}), link.clone());
     assert!(failed(ours.ensure_link(History::Fresh).await).may_have_happened);
     assert_eq!(made(&ours.ensure_link(History::Fresh).await), (Made::Created, "L1"));
+    server.spoil("POST", Fault::Cut { work: true });
+    assert_eq!(made(&at_once.ensure_link(History::Fresh).await), (Made::Created, "L2"));
     let anothers = share(&oracle, json!({"folderId": "F1"}), link);
     assert_eq!(failed(anothers.ensure_link(History::Fresh).await).failure.kind, ErrorKind::Conflict);
 }
