@@ -24,6 +24,7 @@ mod world;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -64,7 +65,7 @@ impl Simulator {
         Addresses(self.address)
     }
 
-    /// Stops listening, lets calls under way end, and closes every connection.
+    /// Stops listening, answers calls under way without further delay, and closes every connection.
     pub async fn stop(self) {
         drop(self.stop);
         // The task ends by itself; if it panicked it has ended too.
@@ -79,6 +80,8 @@ pub struct State {
     options: Mutex<Arc<Options>>,
     /// Provider and token calls so far; numbers the dice.
     calls: AtomicU64,
+    /// Ends every wait, so that a slow answer does not hold up the stop.
+    stopping: CancellationToken,
 }
 
 impl State {
@@ -101,6 +104,15 @@ impl State {
     /// Makes every access token issued so far invalid.
     pub fn expire_tokens(&self) {
         locked(&self.world).expire_tokens();
+    }
+
+    async fn pause(&self, duration: Duration) {
+        if !duration.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(duration) => {}
+                () = self.stopping.cancelled() => {}
+            }
+        }
     }
 
     /// Changes options as `POST /_/faults` asks for it.
@@ -131,11 +143,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Starts a simulator on a listener.
 pub async fn serve(listener: TcpListener, options: Options) -> Simulator {
     let address = listener.local_addr().unwrap_or_else(|_| (Ipv4Addr::LOCALHOST, 0).into());
+    let stopping = CancellationToken::new();
     let state = Arc::new(State {
         address,
         world: Mutex::new(World::new(options.seed)),
         options: Mutex::new(Arc::new(options)),
         calls: AtomicU64::new(0),
+        stopping: stopping.clone(),
     });
     let routes = Router::new()
         .route("/", get(page))
@@ -145,7 +159,6 @@ pub async fn serve(listener: TcpListener, options: Options) -> Simulator {
         .fallback(play)
         .with_state(state.clone())
         .into_make_service_with_connect_info::<Cut>();
-    let stopping = CancellationToken::new();
     let stopped = stopping.clone().cancelled_owned();
     let task = tokio::spawn(async move {
         // Serving ends only by the signal: accepting goes on after errors.
@@ -166,19 +179,13 @@ async fn play(
     let call = Call::read(method, uri.path(), &headers, body.to_vec());
     let options = state.options();
     let dice = Dice::roll(options.seed, state.calls.fetch_add(1, Ordering::Relaxed));
-    pause(options.latency + options.jitter.mul_f64(dice.jitter)).await;
+    state.pause(options.latency + options.jitter.mul_f64(dice.jitter)).await;
     let outcome = locked(&state.world).answer(&call, Rules { options: &options, dice, now: Moment::now() });
-    pause(outcome.delay).await;
+    state.pause(outcome.delay).await;
     if outcome.cut {
         connection.cut();
     }
     response(outcome.answer)
-}
-
-async fn pause(duration: std::time::Duration) {
-    if !duration.is_zero() {
-        tokio::time::sleep(duration).await;
-    }
 }
 
 async fn page(Shared(state): Shared<Arc<State>>) -> String {
