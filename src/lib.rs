@@ -9,3 +9,5 @@ pub mod provider;
 pub mod telemetry;
 
 pub mod config;
+
+pub mod broker;

@@ -1,3 +1,4 @@
 //! What can be seen from outside: metrics, health, log lines.
 
+pub mod health;
 pub mod metrics;
