@@ -1,0 +1,305 @@
+//! One generation: two connections and everything on them, built whole and given up whole.
+//!
+//! The first connection consumes and acknowledges, the second publishes, because the broker stops reading from a
+//! connection that publishes while it is short of memory or disk, acknowledgements included. Whatever fails on
+//! either ends the generation; nothing of it is repaired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
+use lapin::{Channel, Connection, ConnectionStatus, Consumer};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::connection::{ConnectError, Dialer, watch_events};
+use super::consumer::{Intake, subscribe, unsubscribe};
+use super::lifeline::Lifeline;
+use super::publishing::{self, Job};
+use super::topology::{self, TopologyError};
+use super::{Publisher, depth, headers, settler};
+use crate::config;
+use crate::pipeline::ports::Handler;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
+
+/// Channels, topology, prefetch and subscription together, once connected.
+const SET_UP_WITHIN: Duration = Duration::from_secs(60);
+/// Each step of closing down in good order.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// What the two connections are for, as the metrics and the broker's list of connections call it.
+const ROLES: [&str; 2] = ["consume", "publish"];
+/// How often the connections are looked at, besides listening for events.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What outlives a generation.
+pub(crate) struct Context<H> {
+    pub settings: config::Broker,
+    pub worker_name: String,
+    pub handler: Arc<H>,
+    pub metrics: Arc<Metrics>,
+    pub health: Arc<Health>,
+    pub grace: Duration,
+    pub stopping: CancellationToken,
+    pub publisher: Publisher,
+    /// Locked by the generation that publishes.
+    pub jobs: Arc<Mutex<mpsc::Receiver<Job>>>,
+}
+
+impl<H> Context<H> {
+    fn up(&self, up: bool) {
+        if up {
+            self.health.open();
+        }
+        for role in ROLES {
+            self.metrics.broker_connected(role, up);
+        }
+    }
+}
+
+/// Why a generation could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    #[error("the broker refused the worker's channels: {0}")]
+    Channel(#[from] lapin::Error),
+    #[error("the broker did not set up the worker's channels and queues within {} s", SET_UP_WITHIN.as_secs())]
+    TooSlow,
+}
+
+/// How a generation ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The worker stops, and everything it held is settled.
+    Stopped,
+    /// Something failed.
+    Lost(String),
+}
+
+/// Connections and channels, ready for work.
+pub(crate) struct Generation {
+    consuming: Connection,
+    publishing: Connection,
+    consume: Channel,
+    publish: Channel,
+    consumer: Consumer,
+}
+
+impl Generation {
+    /// Connects, declares, subscribes: all of it or nothing.
+    pub(crate) async fn build<H>(dialer: &mut Dialer, context: &Context<H>) -> Result<Self, BuildError> {
+        let name = |role: &str| format!("sharelink {} {role}", context.worker_name);
+        let consuming = dialer.dial(&name("consume")).await?;
+        let publishing = dialer.dial(&name("publish")).await?;
+        let set_up = async {
+            topology::establish(&consuming, &context.settings).await?;
+            let publish = publishing.create_channel().await?;
+            publish.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
+            let consume = consuming.create_channel().await?;
+            // For each consumer of the channel; `global` means something else and is denied from RabbitMQ 4.3 on.
+            consume.basic_qos(context.settings.prefetch, BasicQosOptions { global: false }).await?;
+            let consumer = subscribe(&consume, &context.settings.request_queue, &context.worker_name).await?;
+            Ok::<_, BuildError>((publish, consume, consumer))
+        };
+        let (publish, consume, consumer) = timeout(SET_UP_WITHIN, set_up).await.map_err(|_| BuildError::TooSlow)??;
+        Ok(Self { consuming, publishing, consume, publish, consumer })
+    }
+
+    /// Works until the worker stops or something fails.
+    pub(crate) async fn serve<H: Handler<Publisher>>(self, context: &Context<H>) -> End {
+        let Self { consuming, publishing, consume, publish, consumer } = self;
+        let lifeline = Lifeline::default();
+        let (blocked_sender, blocked) = watch::channel(None);
+        watch_events(&consuming, "consume", lifeline.clone(), None);
+        watch_events(&publishing, "publish", lifeline.clone(), Some(blocked_sender));
+
+        let closing = CancellationToken::new();
+        let publish_task = tokio::spawn({
+            let (jobs, lifeline, closing) = (context.jobs.clone(), lifeline.clone(), closing.clone());
+            let (channel, status) = (publish.clone(), publishing.status().clone());
+            let patience = context.settings.publish_timeout.saturating_mul(4);
+            async move {
+                let mut jobs = jobs.lock().await;
+                publishing::serve(channel, status, &mut jobs, lifeline, closing, patience).await;
+            }
+        });
+        let (delivered_sender, delivered) = mpsc::unbounded_channel();
+        let (settled_sender, settled) = mpsc::unbounded_channel();
+        let settle_task = tokio::spawn(settler::settle(
+            consume.clone(),
+            delivered,
+            settled,
+            context.metrics.clone(),
+            lifeline.clone(),
+        ));
+        let mut intake = Intake::new(
+            context.handler.clone(),
+            context.publisher.clone(),
+            delivered_sender,
+            settled_sender,
+            context.stopping.child_token(),
+        );
+        let mut subscription = Subscription { channel: consume.clone(), consumer: Some(consumer), blocked };
+
+        context.up(true);
+        let lost = tokio::select! {
+            biased;
+            why = lifeline.ended() => Some(why),
+            () = context.stopping.cancelled() => None,
+            why = work(context, &mut intake, &mut subscription) => Some(why),
+            why = look([consuming.status(), publishing.status()], [&consume, &publish]) => Some(why),
+            never = depth::watch(&consuming, &context.settings, &context.metrics) => match never {},
+        };
+        let lost = match lost {
+            Some(why) => {
+                intake.leave();
+                Some(why)
+            }
+            None => {
+                context.health.stopping();
+                info!(
+                    grace_seconds = context.grace.as_secs(),
+                    "stopping: what is in hand is finished, nothing new is taken"
+                );
+                tokio::select! {
+                    biased;
+                    why = lifeline.ended() => Some(why),
+                    () = drain(context.grace, intake, subscription, settle_task) => None,
+                }
+            }
+        };
+        // Nothing waits for a confirm any more, or it cannot come.
+        closing.cancel();
+        let _ = timeout(CLOSE_WITHIN, publish_task).await;
+        context.up(false);
+        let end = match lost {
+            Some(why) => End::Lost(why),
+            None => End::Stopped,
+        };
+        // The broker hands out what was not settled as soon as the consuming connection is closed.
+        let quiet = |what| async move { drop(timeout(CLOSE_WITHIN, what).await) };
+        let closed = [&consuming, &publishing].map(|connection| quiet(connection.close(200, headers::short("OK"))));
+        futures_util::future::join_all(closed).await;
+        lifeline.end("closed");
+        end
+    }
+}
+
+/// The subscription of a generation, which pauses while the broker blocks publishing.
+struct Subscription {
+    channel: Channel,
+    consumer: Option<Consumer>,
+    blocked: watch::Receiver<Option<String>>,
+}
+
+/// The next delivery; none while paused.
+async fn next(consumer: &mut Option<Consumer>) -> Option<lapin::Result<Delivery>> {
+    match consumer {
+        Some(consumer) => consumer.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes deliveries until something fails, and says what.
+async fn work<H: Handler<Publisher>>(
+    context: &Context<H>,
+    intake: &mut Intake<H>,
+    subscription: &mut Subscription,
+) -> String {
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = subscription.blocked.changed() => {
+                let why = subscription.blocked.borrow_and_update().clone();
+                if let Err(error) = pause_or_resume(context, intake, subscription, why.as_deref()).await {
+                    return format!("consuming could not be resumed: {error}");
+                }
+            }
+            () = intake.ended() => {}
+            delivery = next(&mut subscription.consumer) => match delivery {
+                Some(Ok(delivery)) => intake.start(delivery),
+                Some(Err(error)) => return format!("the consumer failed: {error}"),
+                None => return format!(
+                    "the broker ended the subscription to {:?}; it does so when the queue is deleted or its node leaves",
+                    context.settings.request_queue
+                ),
+            },
+        }
+    }
+}
+
+/// While the broker takes no messages, a request that is taken could only be given back again, and each time counts
+/// towards its delivery limit. So none is taken.
+async fn pause_or_resume<H: Handler<Publisher>>(
+    context: &Context<H>,
+    intake: &mut Intake<H>,
+    subscription: &mut Subscription,
+    blocked: Option<&str>,
+) -> lapin::Result<()> {
+    match (blocked, subscription.consumer.take()) {
+        (Some(why), Some(consumer)) => {
+            context.health.blocked(why);
+            for delivery in unsubscribe(&subscription.channel, consumer).await {
+                intake.start(delivery);
+            }
+        }
+        (None, None) => {
+            let Context { settings, worker_name, .. } = context;
+            let consumer = subscribe(&subscription.channel, &settings.request_queue, worker_name).await?;
+            subscription.consumer = Some(consumer);
+            context.health.open();
+            info!("the broker takes messages again; consuming is resumed");
+        }
+        (_, consumer) => subscription.consumer = consumer,
+    }
+    Ok(())
+}
+
+/// Looks at connections and channels until one of them is not usable any more, and says which. Events can be missed
+/// between connecting and listening.
+async fn look(connections: [&ConnectionStatus; 2], channels: [&Channel; 2]) -> String {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for ((connection, channel), role) in connections.into_iter().zip(channels).zip(ROLES) {
+            if !connection.connected() {
+                return format!("the {role} connection is not connected any more");
+            }
+            if !channel.status().connected() {
+                return format!("the {role} channel is closed");
+            }
+        }
+    }
+}
+
+/// Takes nothing new, finishes what is in hand within `grace`, gives back the rest, and waits until the broker was
+/// told of all of it.
+async fn drain<H: Handler<Publisher>>(
+    grace: Duration,
+    intake: Intake<H>,
+    subscription: Subscription,
+    settle_task: JoinHandle<()>,
+) {
+    let Subscription { channel, consumer, .. } = subscription;
+    if let Some(consumer) = consumer {
+        for delivery in unsubscribe(&channel, consumer).await {
+            intake.give_back(&delivery);
+        }
+    }
+    intake.finish(grace).await;
+    // With the intake the last receipt is gone, so the settler ends when it has settled everything.
+    if timeout(CLOSE_WITHIN, settle_task).await.is_err() {
+        warn!("the broker did not take every acknowledgement in time; it will hand those requests out again");
+    }
+    // The broker answers this only after it has read every acknowledgement before it.
+    let _ = timeout(CLOSE_WITHIN, channel.close(200, headers::short("OK"))).await;
+}

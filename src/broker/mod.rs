@@ -1,0 +1,26 @@
+//! The RabbitMQ door: everything that speaks AMQP. Requests come in as deliveries, replies, delays and dead letters
+//! go out confirmed, and nothing of lapin's leaves this module but a plain connection.
+//!
+//! In the order of a message's trip: [`supervisor`] keeps the connections, [`consumer`] hands deliveries to the
+//! handler, [`publisher`] is the way out, `settler` tells the broker how each delivery ended.
+
+mod connection;
+mod consumer;
+mod copies;
+mod depth;
+mod generation;
+mod headers;
+mod ledger;
+mod lifeline;
+mod properties;
+pub mod client;
+pub mod publisher;
+mod publishing;
+mod replies;
+mod settler;
+pub mod supervisor;
+pub mod topology;
+
+pub use connection::{ConnectError, connect};
+pub use publisher::{Moved, Publisher, Replied};
+pub use supervisor::{StartError, run};
