@@ -114,22 +114,17 @@ async fn run_worker(file: Option<&Path>) -> Result<(), Exit> {
 pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(), Exit> {
     let clock = system_clock();
     let metrics = metrics(settings, &clock)?;
-    let pipeline = pipeline(settings, clock.clone(), metrics.clone())?;
-    let health = Arc::new(Health::default());
+    let pipeline = pipeline(settings, clock, metrics.clone())?;
+    let health = Arc::new(Health::new(tokio::time::Instant::now()));
 
     let listener = listen(settings).await?;
-    let ready = health.clone();
+    let probes = probes(&health);
     // The server outlives the broker's drain: a worker that is stopping still says so.
     let server_stopping = CancellationToken::new();
-    let server = tokio::spawn(server::serve(
-        listener,
-        metrics.clone(),
-        Arc::new(move || ready.ready()),
-        server_stopping.clone(),
-    ));
+    let server = tokio::spawn(server::serve(listener, metrics.clone(), probes, server_stopping.clone()));
 
-    let door = broker::Door { settings: &settings.broker, worker_name: worker_name(), clock, metrics, health };
-    let ended = door.run(pipeline, settings.shutdown.grace, stopping).await;
+    let grace = settings.shutdown.grace;
+    let ended = broker::run(&settings.broker, worker_name(), pipeline, metrics.clone(), health, grace, stopping).await;
     server_stopping.cancel();
     drop(server.await);
     ended.map_err(|problem| {
@@ -138,6 +133,15 @@ pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(
     })?;
     info!("stopped");
     Ok(())
+}
+
+/// What `/livez` and `/readyz` ask.
+pub fn probes(health: &Arc<Health>) -> server::Probes {
+    let (ready, live) = (health.clone(), health.clone());
+    server::Probes {
+        ready: Arc::new(move || ready.ready()),
+        live: Arc::new(move || live.live(tokio::time::Instant::now())),
+    }
 }
 
 async fn listen(settings: &Settings) -> Result<TcpListener, Exit> {

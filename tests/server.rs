@@ -24,11 +24,12 @@ async fn served() -> Served {
     let metrics = Arc::new(Metrics::new(&["contoso", "content"], &["sharelink.requests"]).unwrap());
     let ready = Arc::new(AtomicBool::new(false));
     let asked = ready.clone();
-    let readiness: server::Readiness = Arc::new(move || {
+    let ready_probe: server::Probe = Arc::new(move || {
         asked.load(Ordering::SeqCst).then_some(()).ok_or_else(|| "not connected to the broker".to_owned())
     });
+    let probes = server::Probes { ready: ready_probe, ..server::Probes::always() };
     let stopping = CancellationToken::new();
-    let task = tokio::spawn(server::serve(listener, metrics.clone(), readiness, stopping.clone()));
+    let task = tokio::spawn(server::serve(listener, metrics.clone(), probes, stopping.clone()));
     Served { address, ready, metrics, stopping, task }
 }
 

@@ -86,7 +86,8 @@ fn dependencies_between_our_modules_point_one_way() {
         let own = folder.trim_start_matches("src/").trim_end_matches('/');
         for (at, _) in code(&text).match_indices("crate::") {
             let code = code(&text);
-            let module: String = code[at + "crate::".len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let module: String =
+                code[at + "crate::".len()..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
             assert!(module == own || allowed.contains(&module.as_str()), "{name} imports crate::{module}");
         }
     }

@@ -75,7 +75,7 @@ impl Requester {
     /// A sentence that says what failed.
     pub async fn delete_all(&self, settings: &config::Broker) -> Result<(), String> {
         let queues = [&settings.request_queue, &settings.reply_queue, &settings.dead_letter_queue];
-        for queue in queues.into_iter().cloned().chain(delay_queues(&settings.request_queue)) {
+        for queue in queues.into_iter().map(String::clone).chain(delay_queues(&settings.request_queue)) {
             self.channel
                 .queue_delete(short(&queue)?, QueueDeleteOptions::default())
                 .await
@@ -90,7 +90,9 @@ impl Requester {
     /// Closes the connection.
     pub async fn close(self) {
         // Nothing depends on it any more, so a broker that does not answer is no reason to wait.
-        let _ = tokio::time::timeout(Duration::from_secs(5), self.connection.close(200, short("done").unwrap_or_default())).await;
+        let _ =
+            tokio::time::timeout(Duration::from_secs(5), self.connection.close(200, short("done").unwrap_or_default()))
+                .await;
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) const PUBLISH_ID: &str = "sharelink-publish-id";
 pub(crate) const ATTEMPTS: &str = "sharelink-attempts";
 /// When the request was first seen, RFC 3339.
 pub(crate) const FIRST_SEEN: &str = "sharelink-first-seen";
+/// When the first attempt was made, RFC 3339.
+pub(crate) const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
 /// No call before this time, RFC 3339.
 pub(crate) const NOT_BEFORE: &str = "sharelink-not-before";
 

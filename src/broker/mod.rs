@@ -4,6 +4,7 @@
 //! In the order of a message's trip: [`supervisor`] keeps the connections, [`consumer`] hands deliveries to the
 //! handler, [`publisher`] is the way out, `settler` tells the broker how each delivery ended.
 
+pub mod client;
 mod connection;
 mod consumer;
 mod copies;
@@ -13,7 +14,6 @@ mod headers;
 mod ledger;
 mod lifeline;
 mod properties;
-pub mod client;
 pub mod publisher;
 mod publishing;
 mod replies;

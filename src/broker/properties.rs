@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_SEEN, NOT_BEFORE, number, text};
+use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, number, text};
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
@@ -29,6 +29,7 @@ pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: b
         travel: Travel {
             attempts: small(number(headers, ATTEMPTS)),
             first_seen: time(headers, FIRST_SEEN),
+            first_attempt: time(headers, FIRST_ATTEMPT),
             not_before: time(headers, NOT_BEFORE),
             deliveries,
             redelivered: redelivered || deliveries > 0,

@@ -35,6 +35,12 @@ pub(crate) fn delay_prefix(request_queue: &str) -> String {
     format!("{request_queue}.delay.")
 }
 
+/// The names of all delay queues of a request queue.
+pub(crate) fn delay_queues(request_queue: &str) -> impl Iterator<Item = String> {
+    let prefix = delay_prefix(request_queue);
+    LADDER.iter().map(move |(step, _)| format!("{prefix}{step}"))
+}
+
 /// The delay queue with the longest delay that is not longer than `wait`, else the shortest.
 pub(crate) fn delay_queue(request_queue: &str, wait: Duration) -> String {
     let fits = |(_, seconds): &&(&str, u32)| Duration::from_secs(u64::from(*seconds)) <= wait;

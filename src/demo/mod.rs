@@ -144,7 +144,7 @@ async fn in_memory(
     let pipeline = app::pipeline(settings, clock, metrics.clone())?;
     let (door, mut ends) = memory::door();
     let server_stopping = CancellationToken::new();
-    let page = status_page(settings, metrics.clone(), server_stopping.clone()).await?;
+    let page = status_page(settings, metrics.clone(), server::Probes::always(), server_stopping.clone()).await?;
     let prefetch = usize::from(settings.broker.prefetch);
     let replies = ends.take_replies();
     let running = tokio::spawn(memory::run(door.clone(), ends, pipeline, prefetch, metrics.clone(), stopping.clone()));
@@ -182,13 +182,14 @@ async fn in_memory(
 async fn status_page(
     settings: &Settings,
     metrics: Arc<Metrics>,
+    probes: server::Probes,
     stopping: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<std::io::Result<()>>, Exit> {
     let listener = bind(settings.server.listen).await?;
     if let Ok(address) = listener.local_addr() {
         println!("status page while it runs: http://{address}/  metrics: http://{address}/metrics");
     }
-    Ok(tokio::spawn(server::serve(listener, metrics, Arc::new(|| Ok(())), stopping)))
+    Ok(tokio::spawn(server::serve(listener, metrics, probes, stopping)))
 }
 
 fn next_steps(args: &DemoArgs) {
@@ -197,6 +198,8 @@ fn next_steps(args: &DemoArgs) {
     if args.broker.is_none() {
         println!("  the same through RabbitMQ:      sharelink demo --broker amqp://guest:guest@127.0.0.1:5672/%2f");
     }
-    println!("  the simulated providers alone:  sharelink simulate   (then: sharelink worker --config config/demo.toml)");
+    println!(
+        "  the simulated providers alone:  sharelink simulate   (then: sharelink worker --config config/demo.toml)"
+    );
     println!("  a real account:                 config/onedrive.toml, config/oracle.toml, README.md");
 }

@@ -12,8 +12,8 @@ use super::mix::Planned;
 use super::progress::Progress;
 use super::report::Tally;
 use crate::app;
-use crate::broker::client::Requester;
 use crate::broker;
+use crate::broker::client::Requester;
 use crate::config::Settings;
 use crate::exit::Exit;
 use crate::model::Status;
@@ -32,17 +32,18 @@ pub async fn run(
 ) -> Result<(Tally, Duration, Snapshot), Exit> {
     let clock = system_clock();
     let metrics = app::metrics(settings, &clock)?;
-    let pipeline = app::pipeline(settings, clock.clone(), metrics.clone())?;
-    let health = Arc::new(Health::default());
+    let pipeline = app::pipeline(settings, clock, metrics.clone())?;
+    let health = Arc::new(Health::new(Instant::now()));
     let server_stopping = CancellationToken::new();
-    let page = super::status_page(settings, metrics.clone(), server_stopping.clone()).await?;
+    let page = super::status_page(settings, metrics.clone(), app::probes(&health), server_stopping.clone()).await?;
 
     let requester = Requester::connect(&settings.broker, "sharelink demo").await.map_err(unreachable)?;
     let worker = tokio::spawn({
-        let (settings, metrics, health, stopping) = (settings.clone(), metrics.clone(), health.clone(), stopping.clone());
+        let (settings, metrics, health, stopping) =
+            (settings.clone(), metrics.clone(), health.clone(), stopping.clone());
         async move {
-            let door = broker::Door { settings: &settings.broker, worker_name: app::worker_name(), clock, metrics, health };
-            door.run(pipeline, settings.shutdown.grace, stopping).await
+            let grace = settings.shutdown.grace;
+            broker::run(&settings.broker, app::worker_name(), pipeline, metrics, health, grace, stopping).await
         }
     });
     let ready = tokio::time::timeout(READY_WITHIN, health.until_ready()).await;
@@ -100,7 +101,8 @@ fn count(tally: &mut Tally, planned: Option<&Planned>, id: &str, body: &[u8]) {
     let reply: Value = serde_json::from_slice(body).unwrap_or_default();
     let word = |member: &Value| member.as_str().map(ToOwned::to_owned);
     let status = word(&reply["status"]);
-    let status = Status::ALL.into_iter().find(|known| Some(known.as_str()) == status.as_deref()).unwrap_or(Status::Failed);
+    let status =
+        Status::ALL.into_iter().find(|known| Some(known.as_str()) == status.as_deref()).unwrap_or(Status::Failed);
     let (provider, kind) = (word(&reply["provider"]), word(&reply["error"]["kind"]));
     tally.count(planned, id, provider.as_deref(), status, kind.as_deref());
 }

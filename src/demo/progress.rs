@@ -40,7 +40,11 @@ impl Progress {
         );
         let mut out = std::io::stderr().lock();
         // A progress line that cannot be written is no reason to stop.
-        let _ = if self.terminal { write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush()) } else { writeln!(out, "{line}") };
+        let _ = if self.terminal {
+            write!(out, "\r\x1b[2K{line}").and_then(|()| out.flush())
+        } else {
+            writeln!(out, "{line}")
+        };
     }
 
     /// Shows the last line.

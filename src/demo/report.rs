@@ -20,7 +20,14 @@ pub struct Tally {
 
 impl Tally {
     /// Counts one reply against what was expected of its request.
-    pub fn count(&mut self, planned: Option<&Planned>, id: &str, provider: Option<&str>, status: Status, kind: Option<&str>) {
+    pub fn count(
+        &mut self,
+        planned: Option<&Planned>,
+        id: &str,
+        provider: Option<&str>,
+        status: Status,
+        kind: Option<&str>,
+    ) {
         *self.answers.entry(id.to_owned()).or_default() += 1;
         let column = match status {
             Status::Created => 0,
@@ -31,7 +38,8 @@ impl Tally {
         if let Some(cell) = account.get_mut(column) {
             *cell += 1;
         }
-        let kind = crate::model::ErrorKind::ALL.into_iter().map(|known| known.as_str()).find(|known| Some(*known) == kind);
+        let kind =
+            crate::model::ErrorKind::ALL.into_iter().map(|known| known.as_str()).find(|known| Some(*known) == kind);
         if let Some(kind) = kind {
             *self.kinds.entry(kind).or_default() += 1;
         }
@@ -74,7 +82,10 @@ impl Tally {
             let _ = writeln!(text, "{line}");
         };
         put(format_args!(""));
-        put(format_args!("{:<14} {:>9} {:>9} {:>9} {:>9} {:>14}", "account", "created", "reused", "failed", "retries", "refused (429)"));
+        put(format_args!(
+            "{:<14} {:>9} {:>9} {:>9} {:>9} {:>14}",
+            "account", "created", "reused", "failed", "retries", "refused (429)"
+        ));
         for (name, [created, reused, failed]) in &self.accounts {
             let (retries, refused) =
                 snapshot.providers.get(name).map_or((0, 0), |numbers| (numbers.retries, numbers.refused));
@@ -125,6 +136,9 @@ mod tests {
         assert_eq!(tally.surprises(), ["d: failed forbidden"]);
         let table = tally.table(4, Duration::from_secs(2), &Snapshot::default());
         assert!(table.contains("4 of 4 requests answered in 2.0 s: 2 requests a second"), "{table}");
-        assert!(table.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["all", "1", "1", "2", "0", "0"]), "{table}");
+        assert!(
+            table.lines().any(|line| line.split_whitespace().collect::<Vec<_>>() == ["all", "1", "1", "2", "0", "0"]),
+            "{table}"
+        );
     }
 }

@@ -16,8 +16,24 @@ use tokio_util::sync::CancellationToken;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::snapshot::Snapshot;
 
-/// Says whether the worker is ready, else why not, in plain words.
-pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Answers a probe: well, or why not, in plain words.
+pub type Probe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What `/livez` and `/readyz` ask.
+#[derive(Clone)]
+pub struct Probes {
+    /// Whether the worker really consumes and can publish.
+    pub ready: Probe,
+    /// Whether the process runs its loop; a broker outage does not change it.
+    pub live: Probe,
+}
+
+impl Probes {
+    /// For a process that has no broker to wait for.
+    pub fn always() -> Self {
+        Self { ready: Arc::new(|| Ok(())), live: Arc::new(|| Ok(())) }
+    }
+}
 
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,22 +48,22 @@ const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    readiness: Readiness,
+    probes: Probes,
     stopping: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(metrics, readiness))
+    axum::serve(listener, router(metrics, probes))
         .with_graceful_shutdown(async move { stopping.cancelled().await })
         .await
 }
 
-fn router(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+fn router(metrics: Arc<Metrics>, Probes { ready, live }: Probes) -> Router {
     let shown = metrics.clone();
-    let ready = readiness.clone();
+    let page_ready = ready.clone();
     Router::new()
         .route("/metrics", get(async move || metrics_text(&metrics)))
-        .route("/livez", get(async || json(StatusCode::OK, serde_json::json!({ "live": true }))))
-        .route("/readyz", get(async move || ready_json(ready())))
-        .route("/", get(async move || status_page(&shown, &readiness())))
+        .route("/livez", get(async move || probe_json("live", live())))
+        .route("/readyz", get(async move || probe_json("ready", ready())))
+        .route("/", get(async move || status_page(&shown, &page_ready())))
         .fallback(async || {
             (StatusCode::NOT_FOUND, "not found; there are /metrics, /livez, /readyz and the status page at /\n")
         })
@@ -62,10 +78,10 @@ fn metrics_text(metrics: &Metrics) -> Response {
     }
 }
 
-fn ready_json(ready: Result<(), String>) -> Response {
-    match ready {
-        Ok(()) => json(StatusCode::OK, serde_json::json!({ "ready": true })),
-        Err(why) => json(StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "ready": false, "why": why })),
+fn probe_json(what: &str, well: Result<(), String>) -> Response {
+    match well {
+        Ok(()) => json(StatusCode::OK, serde_json::json!({ what: true })),
+        Err(why) => json(StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ what: false, "why": why })),
     }
 }
 
