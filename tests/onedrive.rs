@@ -315,6 +315,7 @@ async fn an_answer_that_is_no_answer_is_never_tried_again() {
     let table = [
         (html(200), "text/html"),
         (big, "larger than"),
+        (Play::Unannounced(2 * 1024 * 1024), "larger than"),
         (json(201, json!({"id": "P", "link": {}})), "webUrl"),
         (
             Play::Answer(302, vec![("Location", "https://login.example.com/x?secret=1".to_owned())], vec![]),

@@ -25,6 +25,8 @@ pub enum Play {
     ResetInBody,
     /// Sends the head, then the body byte by byte, with so long between two.
     Drip(Duration),
+    /// Sends so many blanks as the body without saying beforehand how many.
+    Unannounced(usize),
     /// Answers properly, then closes the kept-alive connection.
     AnswerAndClose(u16, Vec<u8>),
 }
@@ -138,6 +140,11 @@ async fn perform(stream: &mut TcpStream, play: Play) -> bool {
             while stream.write_all(b" ").await.is_ok() {
                 tokio::time::sleep(pause).await;
             }
+            false
+        }
+        Play::Unannounced(length) => {
+            let _ = stream.write_all(b"HTTP/1.1 201 Played\r\nConnection: close\r\n\r\n").await;
+            let _ = stream.write_all(&vec![b' '; length]).await;
             false
         }
         Play::AnswerAndClose(status, body) => {
