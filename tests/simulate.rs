@@ -1,5 +1,7 @@
 //! The simulator over real HTTP: its answers have the shapes that were recorded, and its faults reach a client.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use std::time::Duration;
 
 use base64::Engine;
