@@ -247,6 +247,17 @@ async fn a_fault_word_in_a_sharing_url_holds_for_the_item_behind_it() {
 }
 
 #[tokio::test]
+async fn a_link_for_named_people_names_them_and_a_repeat_mails_them_again() {
+    let bench = setup(Options::default()).await;
+    let asked = json!({"type": "view", "scope": "users", "recipients": [{"email": "ada@contoso.com"}], "sendNotification": true});
+    let made = bench.post(&graph("1"), &asked).await.body();
+    assert_eq!(made["grantedToIdentitiesV2"][0]["user"]["email"], "ada@contoso.com");
+    assert!(made["link"]["webUrl"].as_str().unwrap().ends_with("?email=ada%40contoso%2Ecom"), "{made}");
+    assert_eq!(bench.post(&graph("1"), &asked).await.status, StatusCode::OK);
+    assert_eq!(bench.simulator.state.stats().mails, 2);
+}
+
+#[tokio::test]
 async fn permissions_can_be_listed_and_a_link_taken_back() {
     let bench = setup(Options::default()).await;
     let made = bench.share("1").await.unwrap().body();
