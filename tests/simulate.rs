@@ -1,5 +1,7 @@
 //! The simulator over real HTTP: its answers have the shapes that were recorded, and its faults reach a client.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests are tests")]
+
 use std::time::Duration;
 
 use base64::Engine;
@@ -242,6 +244,17 @@ async fn a_fault_word_in_a_sharing_url_holds_for_the_item_behind_it() {
     let asked = json!({"type": "view", "scope": "organization"});
     let made = bench.post(&format!("/graph/v1.0/drives/{drive}/items/{id}/createLink"), &asked).await.body();
     assert_eq!(made["link"]["scope"], "anonymous");
+}
+
+#[tokio::test]
+async fn a_link_for_named_people_names_them_and_a_repeat_mails_them_again() {
+    let bench = setup(Options::default()).await;
+    let asked = json!({"type": "view", "scope": "users", "recipients": [{"email": "ada@contoso.com"}], "sendNotification": true});
+    let made = bench.post(&graph("1"), &asked).await.body();
+    assert_eq!(made["grantedToIdentitiesV2"][0]["user"]["email"], "ada@contoso.com");
+    assert!(made["link"]["webUrl"].as_str().unwrap().ends_with("?email=ada%40contoso%2Ecom"), "{made}");
+    assert_eq!(bench.post(&graph("1"), &asked).await.status, StatusCode::OK);
+    assert_eq!(bench.simulator.state.stats().mails, 2);
 }
 
 #[tokio::test]

@@ -1,7 +1,12 @@
 //! `sharelink simulate`: Microsoft's and Oracle's link APIs on a local port, with real link state and faults on demand.
 //!
-//! Everything that decides is pure and lives below [`world`]; this file holds the state, the routes and the sockets.
-//! Faults are ordered by words in an item's name (see [`words`]) or come at random (see [`Options`]).
+//! Everything that decides is pure and lives below `world.rs`; this file holds the state, the routes and the sockets.
+//!
+//! Faults come at random (see [`Options`]) or are ordered by a word in an item's id or in the last segment of its path:
+//! `missing`, `forbidden`, `locked`, `throttled` (`throttled-30`), `flaky`, `down`, `slow` (`slow-4000`), `lost`,
+//! `gateway`, `reset`, `html`, `huge`, `redirect`, `garbage`, `expired`, `wider`, `narrower`, `nopassword`. What each
+//! does stands in one table in `words.rs`, which the page at `/` and the command's help print. A word counts where no
+//! letter touches it.
 
 mod answer;
 mod call;
@@ -179,7 +184,7 @@ async fn play(
     let call = Call::read(method, uri.path(), &headers, body.to_vec());
     let options = state.options();
     let dice = Dice::roll(options.seed, state.calls.fetch_add(1, Ordering::Relaxed));
-    state.pause(options.latency + options.jitter.mul_f64(dice.jitter)).await;
+    state.pause(options.latency.saturating_add(options.jitter.mul_f64(dice.jitter))).await;
     let outcome = locked(&state.world).answer(&call, Rules { options: &options, dice, now: Moment::now() });
     state.pause(outcome.delay).await;
     if outcome.cut {

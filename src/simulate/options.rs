@@ -120,8 +120,13 @@ impl Options {
         let written = serde_json::to_value(self).map_err(|error| error.to_string())?;
         let Value::Object(mut all) = written else { return Err("options are not an object".to_owned()) };
         let (token, client_secret) = (members.contains_key("token"), members.contains_key("clientSecret"));
-        all.extend(members);
-        let mut changed: Self = serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())?;
+        let mut changed = self.clone();
+        // One by one, so that the error can name the member.
+        for (name, value) in members {
+            let sentence = |error: serde_json::Error| format!("{name}: {error}");
+            all.insert(name.clone(), value);
+            changed = serde_json::from_value(Value::Object(all.clone())).map_err(sentence)?;
+        }
         // Secrets are not written, so what was not given has to be carried over.
         if !token {
             changed.token.clone_from(&self.token);
@@ -199,7 +204,7 @@ mod tests {
         let unknown = changed(&Options::default(), json!({"latncy": "1s"})).unwrap_err();
         assert!(unknown.contains("latncy"), "{unknown}");
         let share = changed(&Options::default(), json!({"reset": 1.5})).unwrap_err();
-        assert!(share.contains("1.5"), "{share}");
+        assert!(share.contains("reset") && share.contains("1.5"), "{share}");
         let duration = changed(&Options::default(), json!({"jitter": "soon"})).unwrap_err();
         assert!(duration.contains("soon"), "{duration}");
     }

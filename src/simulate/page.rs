@@ -100,8 +100,8 @@ password = "simulated"
              {words}\n\
              GET  /_/stats          what has happened, as JSON, by API and item; \"doubled\" counts links made in vain\n\
              GET  /_/faults         the options in force\n\
-             POST /_/faults         changes them: {{\"fault503\": 0.1, \"latency\": \"200ms\", \"unitsPerMinute\": 1200}};\n\
-                                    {{\"expireTokens\": true}} makes every issued access token invalid\n\n\
+             POST /_/faults         changes them: {{\"fault503\": 0.1, \"latency\": \"200ms\"}}\n\
+             POST /_/faults         {{\"expireTokens\": true}} makes every issued access token invalid\n\n\
              A configuration to paste:\n\n{config}",
             graph = self.graph(),
             onedrive = self.onedrive(),
