@@ -83,7 +83,13 @@ pub fn plan(count: usize) -> Vec<Planned> {
                 Sort::Item(word, expected) => {
                     // Only Graph and Oracle tell enough of a granted link to see that it is wider than asked.
                     let account = if word == "wider" { account & 2 } else { account };
-                    planned(id, account, &item(account, &format!("{word}-{number:05}")), &link(account), expected)
+                    planned(
+                        id,
+                        account,
+                        &item(account, &format!("report-{number:05}-{word}")),
+                        &link(account),
+                        expected,
+                    )
                 }
                 Sort::Unsupported => {
                     let link = json!({ "type": "view", "password": "demo-password" });

@@ -11,8 +11,9 @@ use tracing::{debug, info, warn};
 use super::attempt::{Ended, Means, attempt};
 use super::clock::{Clock, Dice, between};
 use super::decode::{Decoded, Undecodable, decode};
+use super::delays::Delays;
 use super::policy;
-use super::ports::{DeathNote, DeathReason, Handler, Outbox, Provider, PublishFailure, Share};
+use super::ports::{CallError, DeathNote, DeathReason, Handler, Outbox, Provider, PublishFailure, Retry, Share};
 use super::retry::RetryPolicy;
 use super::settle::{Answered, RequeueCause, Settlement};
 use crate::config::Policy;
@@ -21,6 +22,9 @@ use crate::model::{
     Travel,
 };
 use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
+
+/// How long a link that is wider than asked is tried to be taken back.
+const REVOKE_WITHIN: Duration = Duration::from_secs(120);
 
 /// How often a reply that was not confirmed is published again before the request is given back.
 const REPLY_TRIES: u32 = 3;
@@ -115,21 +119,40 @@ impl Pipeline {
         let fate = match made {
             // Somebody else may rely on a link that was there before this request; ours is ours to take back.
             Made::Reused => "the link was there before this request and was left as it is",
-            Made::Created => match share.revoke(&link).await {
-                Ok(()) => {
-                    self.metrics.revoked(&account.name);
-                    "the link was taken back"
-                }
-                Err(error) => {
-                    warn!(provider = %account.name, ?error, "a link wider than asked could not be taken back");
-                    "the link could not be taken back; remove it at the provider"
-                }
-            },
+            Made::Created if self.take_back(account, share, &link).await => "the link was taken back",
+            Made::Created => "the link could not be taken back; remove it at the provider",
         };
         Err(Failure::new(
             ErrorKind::WiderThanAsked,
             format!("the provider gave more than was asked for ({differences}); {fate}"),
         ))
+    }
+
+    /// Takes a link back, patiently: a pause or a passing failure is no reason to leave it there. Says whether it is gone.
+    async fn take_back(&self, account: &Account, share: &dyn Share, link: &Granted) -> bool {
+        let began = tokio::time::Instant::now();
+        let mut delays = Delays::resume(self.limits.initial_interval, self.limits.retry.max_interval, 0);
+        loop {
+            let error = match share.revoke(link).await {
+                Ok(()) => {
+                    self.metrics.revoked(&account.name);
+                    return true;
+                }
+                Err(error) => error,
+            };
+            let wait = match &error {
+                CallError::Held { wait } => Some(*wait),
+                CallError::Failed(failure) if failure.retry == Retry::Never => None,
+                CallError::Failed(failure) => Some(failure.retry_after.unwrap_or_else(|| delays.next())),
+            };
+            match wait {
+                Some(wait) if began.elapsed() + wait < REVOKE_WITHIN => tokio::time::sleep(wait).await,
+                _ => {
+                    warn!(provider = %account.name, ?error, "a link wider than asked could not be taken back");
+                    return false;
+                }
+            }
+        }
     }
 
     async fn trip<O: Outbox>(

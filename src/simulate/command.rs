@@ -20,7 +20,7 @@ const NOT_REACHABLE: u8 = 69;
 #[command(after_help = words())]
 pub struct SimulateArgs {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8650")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9480")]
     pub listen: SocketAddr,
     /// Every call waits this long before its work
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
