@@ -9,9 +9,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// The package's own script; the wrapper in sbin changes the user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
@@ -56,7 +57,7 @@ impl Rabbit {
         assert!(
             Path::new(SERVER).exists(),
             "these tests need a RabbitMQ server at {SERVER} (Debian and Ubuntu: the package rabbitmq-server); \
-             `make test` says how to run the others without it"
+             install it and run `make test` again"
         );
         let data = tempfile::Builder::new().prefix("sharelink-rabbit-").tempdir().expect("a temporary directory");
         std::fs::write(data.path().join("plugins"), "[].").expect("the list of plugins can be written");
