@@ -29,7 +29,7 @@ use sharelink::pipeline::ports::{DeathNote, DeathReason, Handler, Outbox, Publis
 use sharelink::pipeline::settle::{Answered, DelayCause, RequeueCause, Settlement};
 use sharelink::telemetry::health::Health;
 use sharelink::telemetry::metrics::Metrics;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Barrier, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -134,7 +134,7 @@ impl Client {
 
     /// Messages ready in a queue.
     async fn ready(&self, queue: &str) -> u32 {
-        let options = QueueDeclareOptions::durable().passive();
+        let options = QueueDeclareOptions::default().passive();
         let channel = self.connection.create_channel().await.unwrap();
         channel.queue_declare(queue.into(), options, FieldTable::default()).await.unwrap().message_count()
     }
@@ -376,8 +376,22 @@ async fn a_reply_that_no_queue_takes_is_unroutable_and_the_dead_letter_says_so()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_replies_at_once_exactly_those_without_a_queue_come_back() {
     const EACH: usize = 150;
-    let world = World::new(answer).await;
-    let mine = world.client.queue().await;
+    // All of them are in hand before the first is answered, so that returns and confirms overlap as much as they can.
+    let mut settings = settings(Rabbit::shared());
+    settings.prefetch = 2 * EACH as u16;
+    let together = Arc::new(Barrier::new(2 * EACH));
+    let world = World::with(settings, SOON, move |envelope, outbox, stopping| {
+        let together = together.clone();
+        async move {
+            together.wait().await;
+            answer(envelope, outbox, stopping).await
+        }
+    })
+    .await;
+    // A transient queue, as requesters have it: its confirms come fast enough to mix with the returns.
+    let options = QueueDeclareOptions::exclusive();
+    let mine = world.client.channel.queue_declare("".into(), options, FieldTable::default()).await.unwrap();
+    let mine = mine.name().as_str().to_owned();
     for number in 0..EACH {
         world.request(&format!("here-{number}"), asking(&mine)).await;
         world.request(&format!("lost-{number}"), asking("nobody")).await;
