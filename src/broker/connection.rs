@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
-use lapin::{Connection, ConnectionProperties, ErrorKind, Event};
+use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind, Event};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 use url::{Host, Url};
 
@@ -21,6 +21,11 @@ use crate::model::Secret;
 /// Attempts that have run out of time and still hang inside the client library, each with a thread of its own: beyond
 /// so many no further one is started.
 const MAX_HANGING: usize = 8;
+
+/// What the two connections are for, as the metrics and the broker's list of connections call it.
+pub(crate) const ROLES: [&str; 2] = ["consume", "publish"];
+/// How often the connections are looked at, besides listening for events.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -186,6 +191,24 @@ pub(crate) fn watch_events(
             }
         }
     });
+}
+
+/// Looks at connections and channels until one of them is not usable any more, and says which. Events can be missed
+/// between connecting and listening.
+pub(crate) async fn look(connections: [&ConnectionStatus; 2], channels: [&Channel; 2]) -> String {
+    let mut tick = interval(LOOK_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        for ((connection, channel), role) in connections.into_iter().zip(channels).zip(ROLES) {
+            if !connection.connected() {
+                return format!("the {role} connection is not connected any more");
+            }
+            if !channel.status().connected() {
+                return format!("the {role} channel is closed");
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
-use lapin::{Channel, Connection, ConnectionStatus, Consumer};
+use lapin::{Channel, Connection, Consumer};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::connection::{ConnectError, Dialer, watch_events};
+use super::connection::{ConnectError, Dialer, ROLES, look, watch_events};
 use super::consumer::{Intake, subscribe, unsubscribe};
 use super::lifeline::Lifeline;
 use super::publishing::{self, Job};
@@ -32,10 +32,6 @@ use crate::telemetry::metrics::Metrics;
 const SET_UP_WITHIN: Duration = Duration::from_secs(60);
 /// Each step of closing down in good order.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
-/// What the two connections are for, as the metrics and the broker's list of connections call it.
-const ROLES: [&str; 2] = ["consume", "publish"];
-/// How often the connections are looked at, besides listening for events.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What outlives a generation.
 pub(crate) struct Context<H> {
@@ -261,24 +257,6 @@ async fn pause_or_resume<H: Handler<Publisher>>(
         (_, consumer) => subscription.consumer = consumer,
     }
     Ok(())
-}
-
-/// Looks at connections and channels until one of them is not usable any more, and says which. Events can be missed
-/// between connecting and listening.
-async fn look(connections: [&ConnectionStatus; 2], channels: [&Channel; 2]) -> String {
-    let mut tick = interval(LOOK_EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tick.tick().await;
-        for ((connection, channel), role) in connections.into_iter().zip(channels).zip(ROLES) {
-            if !connection.connected() {
-                return format!("the {role} connection is not connected any more");
-            }
-            if !channel.status().connected() {
-                return format!("the {role} channel is closed");
-            }
-        }
-    }
 }
 
 /// Takes nothing new, finishes what is in hand within `grace`, gives back the rest, and waits until the broker was

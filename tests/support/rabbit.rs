@@ -1,0 +1,150 @@
+//! A private RabbitMQ node for tests: free ports, an epmd of its own, throw-away data.
+//!
+//! Nothing is left behind: the node runs under a guard process that ends it, and removes its data, as soon as the
+//! test process is gone, however that ended.
+
+use std::io::ErrorKind;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// The package's own script; the wrapper in sbin changes the user.
+const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
+/// How long a node may take to start on a busy machine.
+const START_WITHIN: Duration = Duration::from_secs(120);
+
+/// Starts epmd and the node in one process group, waits until the test process or the node is gone, then ends the
+/// group. `$1` the test process, `$2` the data, `$3` the server.
+const GUARD: &str = r#"
+epmd -port "$ERL_EPMD_PORT" >/dev/null 2>&1 &
+"$3" >"$2/server.log" 2>&1 &
+server=$!
+while kill -0 "$1" 2>/dev/null && kill -0 "$server" 2>/dev/null; do sleep 0.2; done
+kill -0 "$1" 2>/dev/null || rm -rf "$2"
+kill -KILL 0
+"#;
+
+/// A node. The data survives [`Rabbit::kill`] and [`Rabbit::start`].
+pub struct Rabbit {
+    data: TempDir,
+    name: String,
+    port: u16,
+    dist_port: u16,
+    epmd_port: u16,
+    guard: Mutex<Option<Child>>,
+}
+
+impl Rabbit {
+    /// The node that all tests of this process share.
+    pub fn shared() -> &'static Rabbit {
+        static NODE: OnceLock<Rabbit> = OnceLock::new();
+        NODE.get_or_init(Rabbit::new)
+    }
+
+    /// A node of one's own, running.
+    ///
+    /// # Panics
+    /// Where RabbitMQ is not installed or does not start: a test that needs it fails, it does not pass.
+    pub fn new() -> Self {
+        assert!(
+            Path::new(SERVER).exists(),
+            "these tests need a RabbitMQ server at {SERVER} (Debian and Ubuntu: the package rabbitmq-server); \
+             install it and run `make test` again"
+        );
+        let data = tempfile::Builder::new().prefix("sharelink-rabbit-").tempdir().expect("a temporary directory");
+        std::fs::write(data.path().join("plugins"), "[].").expect("the list of plugins can be written");
+        let [port, dist_port, epmd_port] = free_ports();
+        let name = format!("t{port}@localhost");
+        let rabbit = Self { data, name, port, dist_port, epmd_port, guard: Mutex::new(None) };
+        rabbit.start();
+        rabbit
+    }
+
+    /// The address of the node.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Starts the node and waits until it answers.
+    pub fn start(&self) {
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "guard", &std::process::id().to_string()])
+            .arg(self.data.path())
+            .arg(SERVER)
+            .envs(self.environment())
+            .stdin(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .expect("sh can be started");
+        let deadline = Instant::now() + START_WITHIN;
+        while let Err(error) = TcpStream::connect(("127.0.0.1", self.port)) {
+            assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
+            let ended = guard.try_wait().expect("the guard can be asked").is_some();
+            assert!(!ended && Instant::now() < deadline, "RabbitMQ did not start:\n{}", self.log());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        *self.guard.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
+    }
+
+    /// Ends the node at once, as a crash would.
+    pub fn kill(&self) {
+        if let Some(mut guard) = self.guard.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", guard.id())]).status();
+            let _ = guard.wait();
+        }
+    }
+
+    /// Runs rabbitmqctl against the node.
+    pub fn ctl(&self, arguments: &[&str]) {
+        let output = Command::new(CTL)
+            .args(["-n", &self.name])
+            .args(arguments)
+            .envs(self.environment())
+            .output()
+            .expect("rabbitmqctl can be started");
+        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn environment(&self) -> Vec<(&'static str, String)> {
+        let path = |name: &str| -> String { self.data.path().join(name).to_string_lossy().into_owned() };
+        vec![
+            ("HOME", path("")),
+            ("ERL_EPMD_PORT", self.epmd_port.to_string()),
+            ("ERL_EPMD_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_NODENAME", self.name.clone()),
+            ("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1".to_owned()),
+            ("RABBITMQ_NODE_PORT", self.port.to_string()),
+            ("RABBITMQ_DIST_PORT", self.dist_port.to_string()),
+            ("RABBITMQ_MNESIA_BASE", path("mnesia")),
+            ("RABBITMQ_LOG_BASE", path("log")),
+            ("RABBITMQ_CONF_ENV_FILE", path("none")),
+            ("RABBITMQ_CONFIG_FILE", path("none")),
+            ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),
+        ]
+    }
+
+    fn log(&self) -> String {
+        let log: PathBuf = self.data.path().join("server.log");
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+}
+
+impl Drop for Rabbit {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Ports nobody listens on, all held until all are known.
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("a bound port").port())
+}
