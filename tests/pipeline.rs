@@ -1,5 +1,7 @@
 //! Whole trips over the in-memory door with a scripted provider and a paused clock.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The layering rules and the file map of ARCHITECTURE.md, checked against the source.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test stops where it fails")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -47,7 +49,8 @@ fn mentions(code: &str, word: &str) -> bool {
 #[test]
 fn each_client_library_is_known_only_where_it_belongs() {
     let rules: &[(&str, &[&str])] = &[
-        ("lapin::", &["src/broker/"]),
+        // The log filter only names a module of lapin's, to silence it.
+        ("lapin::", &["src/broker/", "src/telemetry/log.rs"]),
         ("reqwest::", &["src/provider/"]),
         ("oauth2::", &["src/provider/"]),
         ("prometheus::", &["src/telemetry/"]),
@@ -55,7 +58,7 @@ fn each_client_library_is_known_only_where_it_belongs() {
         ("axum::", &["src/server/", "src/simulate/"]),
         ("toml::", &["src/config/"]),
         ("clap::", &["src/cli.rs", "src/demo/mod.rs", "src/simulate/"]),
-        ("tracing_subscriber::", &["src/telemetry/log.rs"]),
+        ("tracing_subscriber::", &["src/telemetry/log.rs", "src/config/process.rs"]),
     ];
     for (name, text) in sources() {
         for (library, homes) in rules {
@@ -79,7 +82,7 @@ fn dependencies_between_our_modules_point_one_way() {
         ("src/broker/", &["model", "config", "telemetry", "pipeline"]),
         ("src/memory/", &["model", "telemetry", "pipeline"]),
         ("src/server/", &["telemetry"]),
-        ("src/simulate/", &[]),
+        ("src/simulate/", &["model"]),
     ];
     for (name, text) in sources() {
         let Some((folder, allowed)) = RULES.iter().find(|(folder, _)| name.starts_with(folder)) else { continue };

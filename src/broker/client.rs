@@ -75,7 +75,7 @@ impl Requester {
     /// A sentence that says what failed.
     pub async fn delete_all(&self, settings: &config::Broker) -> Result<(), String> {
         let queues = [&settings.request_queue, &settings.reply_queue, &settings.dead_letter_queue];
-        for queue in queues.into_iter().map(String::clone).chain(delay_queues(&settings.request_queue)) {
+        for queue in queues.map(String::to_owned).into_iter().chain(delay_queues(&settings.request_queue)) {
             self.channel
                 .queue_delete(short(&queue)?, QueueDeleteOptions::default())
                 .await

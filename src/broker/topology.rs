@@ -15,6 +15,9 @@ use crate::config::{self, QueueType, Topology};
 /// Routing key with which requests reach the request queue through the exchange.
 pub const ROUTING_KEY: &str = "request";
 
+/// How many deliveries the broker allows beyond `broker.max_deliveries` before it takes a request away by itself.
+const DELIVERIES_BEYOND_OURS: u32 = 4;
+
 /// The delay queues: a queue has one time to live, so that messages leave it in the order in which they came.
 const LADDER: [(&str, u32); 11] = [
     ("1s", 1),
@@ -79,6 +82,12 @@ fn queues(settings: &config::Broker) -> Vec<Queue> {
         Queue { name: settings.reply_queue.clone(), arguments: typed() },
         Queue { name: settings.request_queue.clone(), arguments: dead_lettered_to(&settings.dead_letter_queue) },
     ];
+    if quorum && let Some(requests) = queues.last_mut() {
+        // The broker's own limit is the last resort, for messages that kill the connection before anybody can read them;
+        // RabbitMQ before 4.0 has none by default. The pipeline answers and buries earlier, at `max_deliveries`.
+        let limit = i64::from(settings.max_deliveries.saturating_add(DELIVERIES_BEYOND_OURS));
+        requests.arguments.insert(short("x-delivery-limit"), AMQPValue::LongLongInt(limit));
+    }
     queues.extend(LADDER.iter().map(|(step, seconds)| {
         let mut arguments = dead_lettered_to(&settings.request_queue);
         arguments.insert(short("x-message-ttl"), AMQPValue::LongLongInt(i64::from(*seconds) * 1000));

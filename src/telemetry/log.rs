@@ -5,12 +5,15 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
+/// lapin logs every returned message with its whole body, and a reply's body holds the link's address.
+const SILENCED: &str = "lapin::returned_messages=off";
+
 /// Starts logging for the rest of the process; a second call changes nothing.
 ///
 /// # Errors
 /// A sentence about a filter that cannot be read.
 pub fn start(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.level)
+    let filter = EnvFilter::try_new(format!("{},{SILENCED}", log.level))
         .map_err(|error| format!("log.level: \"{}\" is no log filter ({error}); write for instance info", log.level))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
