@@ -5,7 +5,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 
-/// lapin logs every returned message with its whole body, and a reply's body holds the link's address.
+/// Everything lapin reports as an error we report ourselves, once and in words; `lapin=debug` in the level overrides it.
+const QUIET: &str = "lapin=off";
+
+/// lapin logs every returned message with its whole body, and a reply's body holds the link's address. Never shown.
 const SILENCED: &str = "lapin::returned_messages=off";
 
 /// Starts logging for the rest of the process; a second call changes nothing.
@@ -13,7 +16,7 @@ const SILENCED: &str = "lapin::returned_messages=off";
 /// # Errors
 /// A sentence about a filter that cannot be read.
 pub fn start(log: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(format!("{},{SILENCED}", log.level))
+    let filter = EnvFilter::try_new(format!("{QUIET},{},{SILENCED}", log.level))
         .map_err(|error| format!("log.level: \"{}\" is no log filter ({error}); write for instance info", log.level))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {
