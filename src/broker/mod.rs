@@ -1,22 +1,24 @@
 //! The RabbitMQ door: everything that speaks AMQP. Requests come in as deliveries, replies, delays and dead letters
 //! go out confirmed, and nothing of lapin's leaves this module but a plain connection.
 //!
+//! The pure parts are public so that the tests and fuzz targets reach them.
+//!
 //! In the order of a message's trip: [`supervisor`] keeps the connections, [`consumer`] hands deliveries to the
 //! handler, [`publisher`] is the way out, `settler` tells the broker how each delivery ended.
 
 pub mod client;
 mod connection;
 mod consumer;
-mod copies;
+pub mod copies;
 mod depth;
 mod generation;
-mod headers;
+pub mod headers;
 mod ledger;
 mod lifeline;
-mod properties;
+pub mod properties;
 pub mod publisher;
 mod publishing;
-mod replies;
+pub mod replies;
 mod settler;
 pub mod supervisor;
 pub mod topology;

@@ -7,16 +7,16 @@
 //! same one of them, so no requester sees the difference. To look again after every create would cost a third call
 //! each and could not undo it.
 
-mod answer;
-mod classify;
-mod compare;
+pub mod answer;
+pub mod classify;
+pub mod compare;
 mod name;
-mod request;
+pub mod request;
 mod reuse;
 mod site;
 mod turns;
-mod url;
-mod users;
+pub mod url;
+pub mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
