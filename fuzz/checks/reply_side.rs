@@ -202,8 +202,8 @@ fn check_copies(original: &BasicProperties, body: &Bytes, reply: &Reply) {
     let travel = Travel {
         attempts: reply.attempts,
         first_seen: Some(time),
-        first_attempt: (reply.attempts % 2 == 0).then_some(time),
-        not_before: (reply.attempts % 3 == 0).then_some(time),
+        first_attempt: reply.attempts.is_multiple_of(2).then_some(time),
+        not_before: reply.attempts.is_multiple_of(3).then_some(time),
         ..Travel::default()
     };
     let out = delayed("requests.delay.5m", original, body, travel);
