@@ -7,7 +7,9 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, cut, short};
+use super::headers::{
+    ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, REASON, UNSURE, cut, short,
+};
 use super::publishing::{MAX_BODY, Outgoing};
 use super::replies::PERSISTENT;
 use crate::model::Travel;
@@ -39,7 +41,7 @@ pub(crate) fn dead_letter(
     worker_name: &str,
 ) -> Outgoing {
     let mut headers = Headers::new();
-    headers.text("sharelink-reason", note.reason.as_str());
+    headers.text(REASON, note.reason.as_str());
     headers.number(ATTEMPTS, note.attempts);
     headers.text(FIRST_SEEN, &note.first_seen.to_string());
     headers.text("sharelink-worker", cut(worker_name, 255));
@@ -60,6 +62,9 @@ pub(crate) fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, tra
     headers.number(ATTEMPTS, travel.attempts);
     headers.maybe(FIRST_SEEN, travel.first_seen.map(|time| time.to_string()).as_deref());
     headers.maybe(FIRST_ATTEMPT, travel.first_attempt.map(|time| time.to_string()).as_deref());
+    if travel.unsure {
+        headers.number(UNSURE, 1);
+    }
     headers.maybe(NOT_BEFORE, travel.not_before.map(|time| time.to_string()).as_deref());
     keep(&mut headers, original.headers().as_ref(), Keep::NoHistory);
     Outgoing { queue: queue_name(queue), properties: properties(original), headers, body: body.clone() }
@@ -119,7 +124,7 @@ fn may_stay(name: &str, which: Keep) -> bool {
         "x-delivery-count" | "x-acquired-count" => false,
         PUBLISH_ID => false,
         // Ours are written afresh or belong to a trip that is over.
-        ATTEMPTS | FIRST_SEEN | FIRST_ATTEMPT | NOT_BEFORE => false,
+        ATTEMPTS | FIRST_SEEN | FIRST_ATTEMPT | NOT_BEFORE | UNSURE => false,
         _ if name.starts_with("x-death") || name.starts_with("x-first-death-") || name.starts_with("x-last-death-") => {
             which == Keep::History
         }

@@ -13,12 +13,16 @@ const MAX_SHORT: usize = 255;
 
 /// Numbers a published message, so that a returned one is recognised.
 pub(crate) const PUBLISH_ID: &str = "sharelink-publish-id";
+/// Why a dead letter is dead.
+pub(crate) const REASON: &str = "sharelink-reason";
 /// Attempts made before this delivery.
 pub(crate) const ATTEMPTS: &str = "sharelink-attempts";
 /// When the request was first seen, RFC 3339.
 pub(crate) const FIRST_SEEN: &str = "sharelink-first-seen";
 /// When the first attempt was made, RFC 3339.
 pub(crate) const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
+/// 1 where an earlier attempt may have made the link although no answer came.
+pub(crate) const UNSURE: &str = "sharelink-unsure";
 /// No call before this time, RFC 3339.
 pub(crate) const NOT_BEFORE: &str = "sharelink-not-before";
 

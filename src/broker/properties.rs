@@ -7,15 +7,18 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, number, text};
+use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REASON, UNSURE, number, text};
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
 pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: bool) -> Envelope {
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
-    // Quorum queues count from the first return on; the header is absent on a first delivery.
-    let deliveries = small(number(headers, "x-delivery-count"));
+    // Quorum queues count from the first return on. On a first delivery the header can only be the publisher's own.
+    let deliveries = if redelivered { small(number(headers, "x-delivery-count")) } else { 0 };
+    // A dead letter that somebody moved back by hand begins anew.
+    let none = FieldTable::default();
+    let ours = if headers.inner().contains_key(REASON) { &none } else { headers };
     Envelope {
         body,
         properties: Properties {
@@ -27,12 +30,13 @@ pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: b
             trace: Trace { parent: text(headers, "traceparent"), state: text(headers, "tracestate") },
         },
         travel: Travel {
-            attempts: small(number(headers, ATTEMPTS)),
-            first_seen: time(headers, FIRST_SEEN),
-            first_attempt: time(headers, FIRST_ATTEMPT),
-            not_before: time(headers, NOT_BEFORE),
+            attempts: small(number(ours, ATTEMPTS)),
+            first_seen: time(ours, FIRST_SEEN),
+            first_attempt: time(ours, FIRST_ATTEMPT),
+            not_before: time(ours, NOT_BEFORE),
+            unsure: number(ours, UNSURE) == Some(1),
             deliveries,
-            redelivered: redelivered || deliveries > 0,
+            redelivered,
         },
     }
 }

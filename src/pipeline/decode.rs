@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::strict_json;
+use crate::model::time::rfc3339;
 use crate::model::{Envelope, Failure, Object, Properties, ShareRequest};
 
 /// Content type of a structured CloudEvent.
@@ -186,9 +187,9 @@ fn deadline(object: &Object) -> Result<Option<Timestamp>, Failure> {
     let shape = "it must be an RFC 3339 time such as 2026-12-01T00:00:00Z";
     match object.get("deadline") {
         None => Ok(None),
-        Some(Value::String(text)) => match text.parse() {
-            Ok(time) => Ok(Some(time)),
-            Err(_) => Err(Failure::invalid(format!("deadline cannot be read; {shape}"))),
+        Some(Value::String(text)) => match rfc3339(text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(Failure::invalid(format!("deadline cannot be read; {shape}"))),
         },
         Some(other) => Err(Failure::invalid(format!("deadline is {}; {shape}", kind_of(other)))),
     }

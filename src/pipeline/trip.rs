@@ -18,8 +18,8 @@ use super::retry::RetryPolicy;
 use super::settle::{Answered, RequeueCause, Settlement};
 use crate::config::Policy;
 use crate::model::{
-    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, LinkOutcome, Made, Reply, ShareRequest, Status,
-    Travel,
+    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, History, LinkOutcome, Made, Reply, ShareRequest,
+    Status, Travel,
 };
 use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
 
@@ -212,6 +212,12 @@ impl Pipeline {
         };
         let (ended, attempts) = attempt(share.as_ref(), &envelope.travel, request.deadline, means).await;
         answer.attempts = attempts.made();
+        let told = |mut failure: Failure| {
+            if let Some(serde_json::Value::String(password)) = request.link.get("password") {
+                failure.cover(password);
+            }
+            failure
+        };
         match ended {
             Ended::Shared(outcome) => match self.accept(account, share.as_ref(), outcome).await {
                 Ok((made, link, warnings)) => {
@@ -219,7 +225,9 @@ impl Pipeline {
                 }
                 Err(failure) => self.answer(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await,
             },
-            Ended::Failed(failure) => self.answer(envelope, outbox, answer, Err(*failure), Vec::new(), stopping).await,
+            Ended::Failed(failure) => {
+                self.answer(envelope, outbox, answer, Err(told(*failure)), Vec::new(), stopping).await
+            }
             Ended::Stopped => Settlement::Requeue(RequeueCause::Stopping),
             Ended::Leave(wait, cause) => {
                 let travel = Travel {
@@ -227,6 +235,7 @@ impl Pipeline {
                     first_seen: Some(first_seen),
                     first_attempt: attempts.first_attempt(),
                     not_before: attempts.not_before(),
+                    unsure: attempts.history() == History::MayHaveHappened,
                     ..Travel::default()
                 };
                 debug!(provider = %account.name, ?wait, ?cause, "a request waits outside the process");

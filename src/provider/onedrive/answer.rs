@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::request::whole_seconds;
-use crate::model::{Asked, Comparison, Difference, Granted, LinkOutcome, Made, Object};
+use crate::model::{Asked, Audience, Comparison, Difference, Granted, LinkOutcome, Made, Object};
 
 /// Link types by how much they allow, least first.
 const TYPE_ORDER: [&str; 4] = ["blocksDownload", "view", "review", "edit"];
@@ -156,8 +156,14 @@ fn compare(asked: &Asked, found: &Found) -> Comparison {
             note(Verdict::Narrower, "preventsDownload", Value::Null, json!(true));
         }
     }
-    if let (Some(audience), Some(scope)) = (asked.audience, found.scope) {
-        note(by_order(&SCOPE_ORDER, audience.as_str(), scope), "scope", json!(audience.as_str()), json!(scope));
+    if let Some(audience) = asked.audience {
+        let verdict = match found.scope {
+            Some(scope) => by_order(&SCOPE_ORDER, audience.as_str(), scope),
+            // A personal account leaves it out of the only kind of link it has, which is for everybody.
+            None if audience == Audience::Anonymous => Verdict::Equal,
+            None => Verdict::Wider,
+        };
+        note(verdict, "scope", json!(audience.as_str()), json!(found.scope));
     }
     let asked_expiry = asked.expires.map_or(Value::Null, |time| json!(whole_seconds(time)));
     note(compare_expiry(asked.expires, found.expires), "expirationDateTime", asked_expiry, json!(found.expires));
@@ -172,7 +178,8 @@ fn compare(asked: &Asked, found: &Found) -> Comparison {
 }
 
 fn compare_type(asked: &str, found: &Found) -> Verdict {
-    let Some(granted) = found.kind else { return Verdict::Equal };
+    // An answer always has it; nothing shows that a link without one is no wider.
+    let Some(granted) = found.kind else { return Verdict::Wider };
     match (asked, granted) {
         _ if asked == granted => Verdict::Equal,
         ("blocksDownload", "view") if found.prevents_download => Verdict::Equal,

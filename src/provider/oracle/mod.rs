@@ -96,7 +96,7 @@ impl OracleShare {
         let history = if self.before_create().is_some() { History::MayHaveHappened } else { history };
         let before = self.site.list(&self.ask.item).await.map_err(Trouble::without_effect)?;
         let name = how.name(&before.links, before.now);
-        if let Some(outcome) = self.reuse(how, history, &name, &before)? {
+        if let Some(outcome) = self.reuse(how, history, &name, &before).await? {
             return Ok(outcome);
         }
         // Noted before the call, which may be dropped half way; forgotten once it is known that nothing was made.
@@ -129,7 +129,7 @@ impl OracleShare {
         let Ok(after) = self.site.list(&self.ask.item).await else { return Err(refused.failure.into()) };
         // The name was not there before a create that may have been done: what has it now is what was made.
         let history = if unknown { History::MayHaveHappened } else { history };
-        self.reuse(how, history, &name, &after)?.ok_or_else(|| refused.failure.into())
+        self.reuse(how, history, &name, &after).await?.ok_or_else(|| refused.failure.into())
     }
 
     /// Remembers which links were there before the first create; whether this is the first.
@@ -160,21 +160,31 @@ impl OracleShare {
         }
     }
 
-    /// The link of that name, where there is one and it may be handed out.
-    fn reuse(
+    /// The link of that name, where there is one and it may be handed out. Where it may be what an earlier attempt made,
+    /// and the provider does not tell whether its password and people are those asked for, it is made so first.
+    async fn reuse(
         &self,
         how: &Recognise,
         history: History,
         name: &str,
         listing: &Listing,
-    ) -> Result<Option<LinkOutcome>, CallFailure> {
+    ) -> Result<Option<LinkOutcome>, CallError> {
         let Some(found) = find(&self.ask, name, &listing.links, listing.now) else { return Ok(None) };
         if found.of > 1 {
             warn!(provider = self.site.name, links = found.of, "an item has several links of one name; one is reused");
         }
-        may_reuse(how, history, &found).map_err(CallFailure::final_)?;
         let made_by_us = self.before_create().as_ref().is_some_and(|before| !before.contains(&found.link.id));
-        self.outcome(&found.link, if made_by_us { Made::Created } else { Made::Reused }).map(Some)
+        if made_by_us {
+            return Ok(Some(self.outcome(&found.link, Made::Created)?));
+        }
+        let link = match (may_reuse(how, &found), history) {
+            (Ok(()), _) => found.link,
+            (Err(_), History::MayHaveHappened) => {
+                self.site.edit(&self.ask, &found.link.id).await.map_err(Trouble::without_effect)?
+            }
+            (Err(conflict), History::Fresh) => return Err(CallFailure::final_(conflict).into()),
+        };
+        Ok(Some(self.outcome(&link, Made::Reused)?))
     }
 
     fn outcome(&self, link: &Link, made: Made) -> Result<LinkOutcome, CallFailure> {
@@ -187,7 +197,7 @@ impl OracleShare {
         Ok(LinkOutcome {
             link: Granted { id: link.id.clone(), url, html: None, granted: link.granted() },
             made,
-            comparison: judge(&self.ask, link).comparison,
+            comparison: judge(&self.ask, link).told(&self.ask, link),
         })
     }
 }
