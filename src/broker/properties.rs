@@ -92,12 +92,22 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_count_is_a_redelivery_even_without_the_flag() {
+    fn a_delivery_count_is_believed_only_where_the_broker_says_that_it_delivers_again() {
         let mut headers = FieldTable::default();
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(2));
-        let travel = read(&BasicProperties::default().with_headers(headers), false).travel;
-        assert_eq!((travel.deliveries, travel.redelivered), (2, true));
+        let counted = BasicProperties::default().with_headers(headers);
+        assert_eq!(read(&counted, true).travel.deliveries, 2);
+        assert_eq!(read(&counted, false).travel, Travel::default());
         assert!(read(&BasicProperties::default(), true).travel.redelivered);
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_moved_back_begins_anew() {
+        let mut headers = FieldTable::default();
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(8));
+        headers.insert(FIRST_SEEN.into(), AMQPValue::LongString("2026-11-22T10:00:00Z".into()));
+        headers.insert(REASON.into(), AMQPValue::LongString("malformed".into()));
+        assert_eq!(read(&BasicProperties::default().with_headers(headers), false).travel, Travel::default());
     }
 
     #[test]

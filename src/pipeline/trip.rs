@@ -354,6 +354,7 @@ impl Pipeline {
                     return Settlement::Ack { proof, answered: answer.answered(reply.status()) };
                 }
                 Err(PublishFailure::Unroutable(error)) => {
+                    let status = reply.status();
                     let note = DeathNote {
                         reason: DeathReason::Unroutable,
                         error,
@@ -362,7 +363,10 @@ impl Pipeline {
                         reply: Some(Box::new(reply)),
                     };
                     return match outbox.bury(envelope, &note).await {
-                        Ok(proof) => Settlement::DeadLetter { proof, cause: DeathReason::Unroutable },
+                        Ok(proof) => {
+                            self.metrics.ended(label, status, kind);
+                            Settlement::DeadLetter { proof, cause: DeathReason::Unroutable }
+                        }
                         Err(error) => {
                             warn!(%error, "neither a reply queue nor the dead-letter queue takes a message");
                             pause_before_requeue(stopping).await;

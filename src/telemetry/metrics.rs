@@ -302,6 +302,11 @@ impl Metrics {
     /// Counts a confirmed reply, and the link or the failure that it carries.
     pub fn replied(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
         self.replies.with_label_values(&[provider, status.as_str()]).inc();
+        self.ended(provider, status, failure);
+    }
+
+    /// Counts the link or the failure of a request whose reply nobody takes.
+    pub fn ended(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
         match failure {
             Some(kind) => self.failures.with_label_values(&[provider, kind.as_str()]).inc(),
             None => self.links.with_label_values(&[provider, status.as_str()]).inc(),

@@ -263,7 +263,7 @@ mod tests {
         let outcome = read(201, &fixture("56-sharinglink-get-with-expiry"), &ask).unwrap();
         assert_eq!(members(&outcome.comparison.wider), ["password"]);
         // An answer that does not tell is no proof.
-        assert_eq!(differences(&ask, json!({}), json!({})).1, ["password"]);
+        assert_eq!(differences(&ask, json!({"type": "view", "scope": "anonymous"}), json!({})).1, ["password"]);
     }
 
     #[test]
@@ -307,17 +307,17 @@ mod tests {
             ("some day", (vec![], vec!["expirationDateTime"])),
         ];
         for (granted, (narrower, wider)) in table {
-            let found = differences(&ask, json!({}), json!({"expirationDateTime": granted}));
+            let found = differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": granted}));
             assert_eq!(
                 found,
                 (narrower.iter().map(ToString::to_string).collect(), wider.iter().map(ToString::to_string).collect()),
                 "{granted}"
             );
         }
-        assert_eq!(differences(&ask, json!({}), json!({})).1, ["expirationDateTime"]);
+        assert_eq!(differences(&ask, json!({"type": "view"}), json!({})).1, ["expirationDateTime"]);
         ask.expires = None;
         assert_eq!(
-            differences(&ask, json!({}), json!({"expirationDateTime": "2027-01-01T00:00:00Z"})).0,
+            differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": "2027-01-01T00:00:00Z"})).0,
             ["expirationDateTime"]
         );
     }
@@ -364,7 +364,7 @@ mod tests {
         for (audience, verdicts) in table {
             for (granted, verdict) in SCOPE_ORDER.iter().chain(&["new"]).zip(verdicts.chars()) {
                 let (narrower, wider) =
-                    differences(&asked("view", Some(audience)), json!({"scope": granted}), json!({}));
+                    differences(&asked("view", Some(audience)), json!({"type": "view", "scope": granted}), json!({}));
                 assert_eq!(
                     (narrower.len(), wider.len()),
                     ((verdict == 'n').into(), (verdict == 'w').into()),
@@ -372,8 +372,16 @@ mod tests {
                 );
             }
         }
-        assert_eq!(differences(&asked("view", None), json!({"scope": "anonymous"}), json!({})), (vec![], vec![]));
-        assert_eq!(differences(&asked("view", Some(Audience::Users)), json!({}), json!({})), (vec![], vec![]));
+        assert_eq!(
+            differences(&asked("view", None), json!({"type": "view", "scope": "anonymous"}), json!({})),
+            (vec![], vec![])
+        );
+        // What an answer leaves out shows nothing; only the widest audience cannot be exceeded.
+        let silent = |audience| differences(&asked("view", Some(audience)), json!({"type": "view"}), json!({})).1;
+        assert_eq!(silent(Audience::Anonymous), Vec::<String>::new());
+        assert_eq!(silent(Audience::Organization), ["scope"]);
+        assert_eq!(silent(Audience::Users), ["scope"]);
+        assert_eq!(differences(&asked("view", None), json!({}), json!({})).1, ["type"]);
     }
 
     #[test]

@@ -2,10 +2,11 @@
 //!
 //! Creating is not idempotent here and there is no conditional create, so an attempt is: wait for the item's turn, list
 //! the item's links, hand out the one with the right name, else create one. A create whose outcome is not known is
-//! followed by one more look, and what then has the name is ours. Two processes that list before either has created can
-//! still make two links; they carry the same name (see `name`), grant the same, and every later attempt chooses the
-//! same one of them, so no requester sees the difference. To look again after every create would cost a third call
-//! each and could not undo it.
+//! followed by one more look, and what then has the name is ours. Two workers that list before either has created would
+//! make two links; they carry the same name (see `name`), so each looks once more after its create, both choose the
+//! same one, and the other is taken back before anybody was told of it. Two are left only where one worker creates and
+//! looks within the same second in which the other creates, and the ids happen to sort the younger first; they grant
+//! the same, and every later attempt chooses the same one of them.
 
 mod answer;
 mod classify;
@@ -109,8 +110,10 @@ impl OracleShare {
         let refused = match self.site.create(&self.ask, &name).await {
             Ok(link) => {
                 // The API is not known to hand out a link that exists, nor to promise that it does not.
-                let known = before.links.iter().any(|listed| listed.id == link.id);
-                return Ok(self.outcome(&link, if known { Made::Reused } else { Made::Created })?);
+                if before.links.iter().any(|listed| listed.id == link.id) {
+                    return Ok(self.outcome(&link, Made::Reused)?);
+                }
+                return Ok(self.only_one(how, &name, link).await?);
             }
             Err(Trouble::Held(held)) => {
                 forget();
@@ -130,6 +133,29 @@ impl OracleShare {
         // The name was not there before a create that may have been done: what has it now is what was made.
         let history = if unknown { History::MayHaveHappened } else { history };
         self.reuse(how, history, &name, &after).await?.ok_or_else(|| refused.failure.into())
+    }
+
+    /// Another worker may have made the same link at the same moment: both look again, both choose the same one, and whose
+    /// link is not chosen takes it back before anybody has seen it.
+    async fn only_one(&self, how: &Recognise, name: &str, link: Link) -> Result<LinkOutcome, CallFailure> {
+        // Without a list nobody can choose, and the link is good as it is.
+        let chosen = match self.site.list(&self.ask.item).await {
+            Ok(after) => find(&self.ask, name, &after.links, after.now),
+            Err(_) => None,
+        };
+        match chosen {
+            Some(chosen) if chosen.link.id != link.id && may_reuse(how, &chosen).is_ok() => {
+                if self.site.revoke(&link.id).await.is_ok() {
+                    return self.outcome(&chosen.link, Made::Reused);
+                }
+                warn!(
+                    provider = self.site.name,
+                    "an item has two links of one name; the younger could not be taken back"
+                );
+            }
+            _ => {}
+        }
+        self.outcome(&link, Made::Created)
     }
 
     /// Remembers which links were there before the first create; whether this is the first.
