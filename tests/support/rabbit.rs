@@ -3,6 +3,8 @@
 //! Nothing is left behind: the node runs under a guard process that ends it, and removes its data, as soon as the
 //! test process is gone, however that ended.
 
+#![allow(dead_code, reason = "each test that shares this file uses a part of it")]
+
 use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -102,8 +104,8 @@ impl Rabbit {
         }
     }
 
-    /// Runs rabbitmqctl against the node.
-    pub fn ctl(&self, arguments: &[&str]) {
+    /// Runs rabbitmqctl against the node; returns what it wrote.
+    pub fn ctl(&self, arguments: &[&str]) -> String {
         let output = Command::new(CTL)
             .args(["-n", &self.name])
             .args(arguments)
@@ -111,6 +113,7 @@ impl Rabbit {
             .output()
             .expect("rabbitmqctl can be started");
         assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
