@@ -274,7 +274,7 @@ fn read_expiry(link: &Object) -> Result<Option<Timestamp>, Failure> {
     let Some(text) = string("link", link, "expirationDateTime")? else { return Ok(None) };
     let refuse =
         || Failure::invalid("`link.expirationDateTime` must be an RFC 3339 time to come, such as 2027-01-31T00:00:00Z");
-    let time = rfc3339(&text).ok_or_else(refuse)?;
+    let time = rfc3339(text).ok_or_else(refuse)?;
     // The year 1 means "never" to the API: a time before computers must not slip through as that.
     if time <= Timestamp::UNIX_EPOCH {
         return Err(refuse());
