@@ -13,7 +13,7 @@ use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -22,6 +22,7 @@ use super::consumer::{Intake, subscribe, unsubscribe};
 use super::lifeline::Lifeline;
 use super::publishing::{self, Job};
 use super::topology::{self, TopologyError};
+use super::watchdog::{Look, Watchdog};
 use super::{Publisher, depth, headers, settler};
 use crate::config;
 use crate::pipeline::ports::Handler;
@@ -110,7 +111,7 @@ impl Generation {
     }
 
     /// Works until the worker stops or something fails.
-    pub(crate) async fn serve<H: Handler<Publisher>>(self, context: &Context<H>) -> End {
+    pub(crate) async fn serve<H: Handler<Publisher>>(self, context: &Context<H>, watchdog: &mut Watchdog) -> End {
         let Self { consuming, publishing, consume, publish, consumer } = self;
         let lifeline = Lifeline::default();
         let (blocked_sender, blocked) = watch::channel(None);
@@ -144,15 +145,17 @@ impl Generation {
             context.stopping.child_token(),
         );
         let mut subscription = Subscription { channel: consume.clone(), consumer: Some(consumer), blocked };
+        let (ready_sender, ready) = watch::channel(0);
+        watchdog.begin();
 
         context.up(true);
         let lost = tokio::select! {
             biased;
             why = lifeline.ended() => Some(why),
             () = context.stopping.cancelled() => None,
-            why = work(context, &mut intake, &mut subscription) => Some(why),
+            why = work(context, &mut intake, &mut subscription, ready, watchdog) => Some(why),
             why = look([consuming.status(), publishing.status()], [&consume, &publish]) => Some(why),
-            never = depth::watch(&consuming, &context.settings, &context.metrics) => match never {},
+            never = depth::watch(&consuming, &context.settings, &context.metrics, ready_sender) => match never {},
         };
         let lost = match lost {
             Some(why) => {
@@ -209,7 +212,10 @@ async fn work<H: Handler<Publisher>>(
     context: &Context<H>,
     intake: &mut Intake<H>,
     subscription: &mut Subscription,
+    mut ready: watch::Receiver<u32>,
+    watchdog: &mut Watchdog,
 ) -> String {
+    let began = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -217,6 +223,19 @@ async fn work<H: Handler<Publisher>>(
                 let why = subscription.blocked.borrow_and_update().clone();
                 if let Err(error) = pause_or_resume(context, intake, subscription, why.as_deref()).await {
                     return format!("consuming could not be resumed: {error}");
+                }
+            }
+            Ok(()) = ready.changed() => {
+                let look = Look {
+                    at: began.elapsed(),
+                    ready: *ready.borrow_and_update(),
+                    taken: intake.taken(),
+                    held: intake.held(),
+                    prefetch: context.settings.prefetch,
+                    paused: subscription.consumer.is_none(),
+                };
+                if let Some(why) = watchdog.look(look) {
+                    return why;
                 }
             }
             () = intake.ended() => {}

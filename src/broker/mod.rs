@@ -18,8 +18,10 @@ pub mod publisher;
 mod publishing;
 mod replies;
 mod settler;
+mod socket;
 pub mod supervisor;
 pub mod topology;
+mod watchdog;
 
 pub use connection::{ConnectError, connect};
 pub use publisher::{Moved, Publisher, Replied};

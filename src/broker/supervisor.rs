@@ -14,9 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::connection::{ConnectError, Dialer};
+use super::depth;
 use super::generation::{BuildError, Context, End, Generation};
 use super::publisher::Publisher;
 use super::topology::TopologyError;
+use super::watchdog::Watchdog;
 use crate::config;
 use crate::pipeline::ports::Handler;
 use crate::telemetry::health::Health;
@@ -26,6 +28,9 @@ use crate::telemetry::metrics::Metrics;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause. A generation that lasted longer than this was a good one, and the pauses start anew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// So many times in a row messages may be found waiting, and none delivered in between.
+const STALLED_LOOKS: u32 = 3;
 
 /// Why the worker cannot start; each needs somebody to change something.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +90,7 @@ async fn supervise<H: Handler<Publisher>>(mut dialer: Dialer, context: &Context<
     let Context { health, stopping, .. } = context;
     let mut was_ready = false;
     let mut failures = 0;
+    let mut watchdog = Watchdog::new(depth::every(&context.settings).saturating_mul(STALLED_LOOKS));
     loop {
         let built = tokio::select! {
             biased;
@@ -96,7 +102,7 @@ async fn supervise<H: Handler<Publisher>>(mut dialer: Dialer, context: &Context<
                 info!(request_queue = context.settings.request_queue, "connected to the broker and consuming");
                 was_ready = true;
                 let since = Instant::now();
-                match generation.serve(context).await {
+                match generation.serve(context, &mut watchdog).await {
                     End::Stopped => break,
                     End::Lost(why) => {
                         if since.elapsed() > LONGEST_PAUSE {
