@@ -13,13 +13,16 @@ mod generation;
 mod headers;
 mod ledger;
 mod lifeline;
+mod pace;
 mod properties;
 pub mod publisher;
 mod publishing;
 mod replies;
 mod settler;
+mod socket;
 pub mod supervisor;
 pub mod topology;
+mod watchdog;
 
 pub use connection::{ConnectError, connect};
 pub use publisher::{Moved, Publisher, Replied};

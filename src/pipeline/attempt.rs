@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Dice};
+use super::crash_point::{Point, reached};
 use super::delays::Delays;
 use super::ports::{CallError, CallFailure, Retry, Share};
 use super::retry::{Attempts, RetryPolicy, Step};
@@ -74,7 +75,9 @@ pub async fn attempt(
                 }
                 attempts.called(clock());
                 let left = HANDLING_LIMIT.saturating_sub(began.elapsed());
+                reached(Point::Called);
                 let result = timeout(left, share.ensure_link(attempts.history())).await;
+                reached(Point::Answered);
                 step = match result {
                     Ok(Ok(outcome)) => return (Ended::Shared(outcome), attempts),
                     Ok(Err(CallError::Held { wait })) => attempts.held(wait, clock()),

@@ -17,6 +17,8 @@ pub mod retry;
 
 pub mod clock;
 
+pub mod crash_point;
+
 mod trip;
 
 pub use trip::{Account, Limits, Pipeline};

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::attempt::{Ended, Means, attempt};
 use super::clock::{Clock, Dice, between};
+use super::crash_point::{Point, reached};
 use super::decode::{Decoded, Undecodable, decode};
 use super::delays::Delays;
 use super::policy;
@@ -161,6 +162,7 @@ impl Pipeline {
         outbox: &O,
         stopping: &CancellationToken,
     ) -> Settlement<O::Replied, O::Moved> {
+        reached(Point::Received);
         let now = (self.clock)();
         let first_seen = envelope.travel.first_seen.unwrap_or(now);
         if envelope.travel.first_seen.is_none()
@@ -175,6 +177,7 @@ impl Pipeline {
             Ok(decoded) => decoded,
             Err(undecodable) => return self.malformed(envelope, outbox, *undecodable, first_seen, stopping).await,
         };
+        reached(Point::Decoded);
         let envelope = &merged(envelope, reply_to, correlation_id);
         let mut answer = Answer {
             id: request.id.clone(),
@@ -240,7 +243,10 @@ impl Pipeline {
                 };
                 debug!(provider = %account.name, ?wait, ?cause, "a request waits outside the process");
                 match outbox.delay(envelope, wait, travel).await {
-                    Ok(proof) => Settlement::Delay { proof, cause },
+                    Ok(proof) => {
+                        reached(Point::Delayed);
+                        Settlement::Delay { proof, cause }
+                    }
                     Err(error) => {
                         warn!(%error, "a request could not be moved to a delay queue; it goes back to the request queue");
                         pause_before_requeue(stopping).await;
@@ -284,7 +290,7 @@ impl Pipeline {
         answer.malformed = true;
         let note = answer.note(DeathReason::Malformed, &failure);
         match outbox.bury(envelope, &note).await {
-            Ok(_) => {}
+            Ok(_) => reached(Point::Buried),
             Err(PublishFailure::Unroutable(error)) => {
                 warn!(error, "the dead-letter queue is missing; the copy of a malformed request is lost");
             }
@@ -315,6 +321,7 @@ impl Pipeline {
         let note = answer.note(DeathReason::Crashing, &failure);
         match outbox.bury(envelope, &note).await {
             Ok(proof) => {
+                reached(Point::Buried);
                 // The copy is safe; the answer is best effort from here on.
                 match self.answer::<O>(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await {
                     Settlement::Requeue(_) => warn!("the reply of a request that stops workers was not confirmed"),
@@ -350,6 +357,7 @@ impl Pipeline {
         for attempt in 1..=REPLY_TRIES {
             match outbox.reply(envelope, &reply).await {
                 Ok(proof) => {
+                    reached(Point::Confirmed);
                     self.metrics.replied(label, reply.status(), kind);
                     return Settlement::Ack { proof, answered: answer.answered(reply.status()) };
                 }
@@ -364,6 +372,7 @@ impl Pipeline {
                     };
                     return match outbox.bury(envelope, &note).await {
                         Ok(proof) => {
+                            reached(Point::Buried);
                             self.metrics.ended(label, status, kind);
                             Settlement::DeadLetter { proof, cause: DeathReason::Unroutable }
                         }
