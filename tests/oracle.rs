@@ -304,6 +304,10 @@ async fn a_given_name_is_reused_unless_a_password_that_nobody_can_check_is_asked
     assert_eq!(server.count("PUT"), 1);
     assert_eq!(server.world().body["password"], "MyPassword");
     assert_eq!(server.world().body.get("linkName"), None);
+    // An older one was made by somebody else, and is not changed.
+    server.world().links.get_mut("file/D1").unwrap()[0].insert("createdTime".to_owned(), "2026-11-22T08:59:59Z".into());
+    let failure = failed(named(json!({"password": "MyPassword"})).ensure_link(History::MayHaveHappened).await);
+    assert_eq!((failure.failure.kind, server.count("PUT")), (ErrorKind::Conflict, 1));
     // Of the same name and wider than asked: handed up with the difference, for the pipeline to refuse.
     server.world().links.get_mut("file/D1").unwrap()[0].insert("role".to_owned(), "contributor".into());
     let wider = named(json!({})).ensure_link(History::Fresh).await.unwrap();

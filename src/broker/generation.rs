@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::connection::{ConnectError, Dialer, ROLES, look, watch_events};
 use super::consumer::{Intake, subscribe, unsubscribe};
 use super::lifeline::Lifeline;
-use super::pace::{CAREFUL_FOR, Manner};
+use super::pace::Manner;
 use super::publishing::{self, Job};
 use super::topology::{self, TopologyError};
 use super::watchdog::{Look, Watchdog};
@@ -103,10 +103,7 @@ impl Generation {
         context: &Context<H>,
         manner: Manner,
     ) -> Result<Self, BuildError> {
-        let (prefetch, lasts) = match manner {
-            Manner::Bold => (context.settings.prefetch, None),
-            Manner::Careful => (1, Some(CAREFUL_FOR)),
-        };
+        let (prefetch, lasts) = manner.bounds(context.settings.prefetch);
         let name = |role: &str| format!("sharelink {} {role}", context.worker_name);
         let consuming = dialer.dial(&name("consume")).await?;
         let publishing = dialer.dial(&name("publish")).await?;

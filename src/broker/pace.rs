@@ -3,8 +3,9 @@
 //! A message that the client library cannot even read (a property that is not UTF-8) ends the connection as soon as it
 //! is delivered, and the broker delivers it again. Everything fetched together with it is given back as well, and counted
 //! each time, until the broker takes good requests for bad ones. So after two generations that ended as soon as they
-//! began, requests are fetched one by one and the next attempt comes at once: the bad one alone uses up its deliveries,
-//! and the broker moves it to the dead-letter queue.
+//! began, requests are fetched a few at a time until one of these generations is lost too: the bad message is among the
+//! next few. Then they are fetched one by one, and the next attempt comes at once: the bad one alone uses up its
+//! deliveries, and the broker moves it to the dead-letter queue.
 
 use std::time::Duration;
 
@@ -18,16 +19,27 @@ const SHORT: Duration = Duration::from_secs(3);
 const SHORT_IN_A_ROW: u32 = 2;
 /// Pause between careful generations: the broker answers, so it is not hammered by it.
 const CAREFUL_PAUSE: Duration = Duration::from_millis(100);
-/// A careful generation that lasts so long has passed the bad message, and is replaced by a bold one.
-pub(crate) const CAREFUL_FOR: Duration = Duration::from_secs(10);
 
 /// How a generation is to be built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     /// With the configured prefetch.
     Bold,
-    /// One request at a time, and only for [`CAREFUL_FOR`].
-    Careful,
+    /// A few requests at a time: a bad message is somewhere ahead.
+    Searching,
+    /// One request at a time: a bad message is one of the next.
+    OneByOne,
+}
+
+impl Manner {
+    /// Requests held at once, and for how long such a generation works before a bold one replaces it.
+    pub(crate) fn bounds(self, configured: u16) -> (u16, Option<Duration>) {
+        match self {
+            Self::Bold => (configured, None),
+            Self::Searching => (configured.min(8), Some(Duration::from_secs(5 * 60))),
+            Self::OneByOne => (1, Some(Duration::from_secs(10))),
+        }
+    }
 }
 
 /// Remembers how generations ended.
@@ -35,28 +47,27 @@ pub(crate) enum Manner {
 pub(crate) struct Pace {
     failures: u32,
     short: u32,
+    manner: Option<Manner>,
 }
 
 impl Pace {
     /// How the next generation is to be built.
     pub(crate) fn manner(&self) -> Manner {
-        if self.short >= SHORT_IN_A_ROW { Manner::Careful } else { Manner::Bold }
+        self.manner.unwrap_or(Manner::Bold)
     }
 
     /// A generation consumed for `lasted` and failed. The pause before the next; `dice` is in `0.0..1.0`.
     pub(crate) fn lost(&mut self, lasted: Duration, dice: f64) -> Duration {
-        if lasted < SHORT {
-            self.short = self.short.saturating_add(1);
-        } else {
-            self.short = 0;
-        }
+        self.short = if lasted < SHORT { self.short.saturating_add(1) } else { 0 };
         if lasted > LONGEST_PAUSE {
             self.failures = 0;
         }
         match self.manner() {
-            Manner::Careful => CAREFUL_PAUSE,
-            Manner::Bold => self.not_built(dice),
+            Manner::Bold if self.short < SHORT_IN_A_ROW => return self.not_built(dice),
+            Manner::Bold => self.manner = Some(Manner::Searching),
+            Manner::Searching | Manner::OneByOne => self.manner = Some(Manner::OneByOne),
         }
+        CAREFUL_PAUSE
     }
 
     /// A careful generation has lasted its time.
@@ -89,16 +100,28 @@ mod tests {
     }
 
     #[test]
-    fn generations_that_end_as_soon_as_they_begin_make_the_next_ones_careful_until_one_lasts() {
+    fn generations_that_end_as_soon_as_they_begin_lead_to_a_search_and_then_to_one_at_a_time_until_one_lasts() {
         let mut pace = Pace::default();
         pace.lost(Duration::from_millis(10), 0.0);
         assert_eq!(pace.manner(), Manner::Bold);
+        assert_eq!(pace.lost(Duration::from_millis(10), 0.0), CAREFUL_PAUSE);
+        assert_eq!(pace.manner(), Manner::Searching);
+        // It may take a while to get there.
+        assert_eq!(pace.lost(Duration::from_secs(60), 0.0), CAREFUL_PAUSE);
         for _ in 0..20 {
+            assert_eq!(pace.manner(), Manner::OneByOne);
             assert_eq!(pace.lost(Duration::from_millis(10), 0.0), CAREFUL_PAUSE);
-            assert_eq!(pace.manner(), Manner::Careful);
         }
         pace.calm();
         assert_eq!(pace.manner(), Manner::Bold);
+    }
+
+    #[test]
+    fn a_careful_generation_never_holds_more_than_a_bold_one() {
+        assert_eq!(Manner::Bold.bounds(256), (256, None));
+        assert_eq!(Manner::Searching.bounds(256).0, 8);
+        assert_eq!(Manner::Searching.bounds(3).0, 3);
+        assert_eq!(Manner::OneByOne.bounds(3).0, 1);
     }
 
     #[test]

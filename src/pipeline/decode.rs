@@ -100,7 +100,9 @@ fn read_object(envelope: &Envelope, max_bytes: usize) -> Result<Object, Failure>
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::invalid("the message is empty; send a JSON object with \"item\" and \"link\""));
     }
-    match strict_json::parse(body) {
+    // Some tools on Windows put it there; JSON readers may ignore it (RFC 8259, 8.1).
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match strict_json::parse(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(Failure::invalid(format!("the message is {}, not a JSON object", kind_of(&other)))),
         Err(error) => Err(Failure::invalid(format!("the message cannot be read as JSON: {error}"))),
@@ -318,6 +320,12 @@ mod tests {
             let message = refusal(body.clone());
             assert!(message.contains(named), "{body}: {message}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_mistake() {
+        let body = [b"\xef\xbb\xbf".as_slice(), br#"{"item":{},"link":{}}"#].concat();
+        assert!(decode(&envelope(body, Properties::default()), 100, || "fresh".into()).is_ok());
     }
 
     #[test]

@@ -131,6 +131,10 @@ impl Attempts {
         if self.made == 0 {
             self.first = None;
         }
+        // A pause longer than all the time there is for a request: it is told so now instead of then.
+        if wait > self.policy.max_elapsed {
+            return self.give_up();
+        }
         self.wait(wait, now, DelayCause::Paused)
     }
 
@@ -309,8 +313,10 @@ mod tests {
     #[test]
     fn a_held_call_is_no_attempt_and_does_not_start_the_clock() {
         let mut attempts = called(None);
-        assert_eq!(attempts.held(seconds(3600), start()), Step::Leave(seconds(3600), DelayCause::Paused));
+        assert_eq!(attempts.held(seconds(900), start()), Step::Leave(seconds(900), DelayCause::Paused));
         assert_eq!((attempts.made(), attempts.first_attempt()), (0, None));
+        attempts.called(start());
+        assert_eq!(kind(&attempts.held(seconds(901), start())), Some(ErrorKind::RateLimited));
     }
 
     #[test]

@@ -186,8 +186,9 @@ impl OracleShare {
         }
     }
 
-    /// The link of that name, where there is one and it may be handed out. Where it may be what an earlier attempt made,
-    /// and the provider does not tell whether its password and people are those asked for, it is made so first.
+    /// The link of that name, where there is one and it may be handed out. Where it may be what an earlier attempt made a
+    /// short while ago, and the provider does not tell whether its password and people are those asked for, it is made
+    /// so first. An older one is somebody else's, and is neither handed out nor changed.
     async fn reuse(
         &self,
         how: &Recognise,
@@ -205,10 +206,10 @@ impl OracleShare {
         }
         let link = match (may_reuse(how, &found), history) {
             (Ok(()), _) => found.link,
-            (Err(_), History::MayHaveHappened) => {
+            (Err(_), History::MayHaveHappened) if found.link.is_recent(listing.now) => {
                 self.site.edit(&self.ask, &found.link.id).await.map_err(Trouble::without_effect)?
             }
-            (Err(conflict), History::Fresh) => return Err(CallFailure::final_(conflict).into()),
+            (Err(conflict), _) => return Err(CallFailure::final_(conflict).into()),
         };
         Ok(Some(self.outcome(&link, Made::Reused)?))
     }
