@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, number, text};
+use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REDRIVEN, number, text};
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
@@ -32,7 +32,7 @@ pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: b
             first_attempt: time(headers, FIRST_ATTEMPT),
             not_before: time(headers, NOT_BEFORE),
             deliveries,
-            redelivered: redelivered || deliveries > 0,
+            redelivered: redelivered || deliveries > 0 || headers.contains_key(REDRIVEN),
         },
     }
 }
@@ -94,6 +94,14 @@ mod tests {
         let travel = read(&BasicProperties::default().with_headers(headers), false).travel;
         assert_eq!((travel.deliveries, travel.redelivered), (2, true));
         assert!(read(&BasicProperties::default(), true).travel.redelivered);
+    }
+
+    #[test]
+    fn a_redriven_letter_may_have_reached_the_provider_before() {
+        let mut headers = FieldTable::default();
+        headers.insert(REDRIVEN.into(), AMQPValue::LongLongInt(1));
+        let travel = read(&BasicProperties::default().with_headers(headers), false).travel;
+        assert_eq!((travel.attempts, travel.redelivered), (0, true));
     }
 
     #[test]
