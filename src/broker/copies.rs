@@ -8,8 +8,8 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::headers::{
-    ATTEMPTS, BODY_BYTES, ERROR, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, REASON, REDRIVEN, REPLY, WORKER,
-    cut, short, text,
+    ATTEMPTS, BODY_BYTES, ERROR, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, REASON, REDRIVEN, REPLY,
+    WORKER, cut, short, text,
 };
 use super::publishing::{MAX_BODY, Outgoing};
 use super::replies::PERSISTENT;

@@ -25,7 +25,11 @@ pub struct Letter {
 
 /// Reads a message.
 pub(crate) fn letter(properties: &BasicProperties, body: Bytes) -> Letter {
-    Letter { properties: named(properties), headers: properties.headers().as_ref().map(table).unwrap_or_default(), body }
+    Letter {
+        properties: named(properties),
+        headers: properties.headers().as_ref().map(table).unwrap_or_default(),
+        body,
+    }
 }
 
 fn named(properties: &BasicProperties) -> Object {

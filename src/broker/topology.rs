@@ -246,7 +246,12 @@ impl<'a> Desk<'a> {
     }
 
     /// Declares a queue, or only asks whether it is there.
-    pub(crate) async fn queue(&mut self, name: &ShortString, passive: bool, arguments: FieldTable) -> lapin::Result<()> {
+    pub(crate) async fn queue(
+        &mut self,
+        name: &ShortString,
+        passive: bool,
+        arguments: FieldTable,
+    ) -> lapin::Result<()> {
         let options =
             QueueDeclareOptions { passive, durable: true, exclusive: false, auto_delete: false, nowait: false };
         self.channel().await?.queue_declare(name.clone(), options, arguments).await.map(drop)
