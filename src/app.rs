@@ -27,13 +27,16 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Exit> {
     read(Needs { broker: true, providers: true }, file, |log| log)
 }
 
-/// [`load`] for a command that a person runs: only what it needs, and in the log only warnings, unless the configuration
-/// says otherwise.
+/// What a command that a person runs logs unless the configuration says otherwise: warnings, but not those of parts whose
+/// failures it tells itself. lapin calls every refused question an error.
+const QUIET: &str = "warn,lapin=off,sharelink::provider=off";
+
+/// [`load`] for a command that a person runs: only what it needs, with little in the log.
 ///
 /// # Errors
 /// [`Exit::Configuration`], after saying why.
 pub fn load_for(needs: Needs, file: Option<&Path>) -> Result<Settings, Exit> {
-    read(needs, file, |log| if log.level == "info" { Log { level: "warn".to_owned(), ..log } } else { log })
+    read(needs, file, |log| if log.level == "info" { Log { level: QUIET.to_owned(), ..log } } else { log })
 }
 
 fn read(needs: Needs, file: Option<&Path>, log: impl Fn(Log) -> Log) -> Result<Settings, Exit> {

@@ -141,6 +141,10 @@ async fn a_good_broker_is_found_good_before_and_after_a_worker_made_its_queues()
     has(&signed(&after, '✓'), &["delay queues", "11 of 11"]);
     has(&signed(&after, '✓'), &["permission to consume"]);
     assert!(!format!("{before:?}{after:?}").contains("hunter2"));
+    // What the configuration's own reader has to say, and nothing of the client library's.
+    for line in before.err.lines().chain(after.err.lines()) {
+        assert!(line.contains("providers.content.auth.method"), "{line}");
+    }
     let waiting = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.unwrap().unwrap();
     assert!(!waiting.redelivered, "looking took a request");
 }

@@ -19,16 +19,25 @@ use crate::config::{self, Topology};
 /// All questions together.
 const WITHIN: Duration = Duration::from_secs(60);
 
+/// Whether the permission to consume has to be tried. lapin logs the refusal that this takes as an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consuming {
+    /// It has to be.
+    Untried,
+    /// The worker consumes already.
+    Proven,
+}
+
 /// Connects, looks, and closes the connection.
 ///
 /// # Errors
 /// Where there is no connection.
-pub async fn look(settings: &config::Broker, name: &str) -> Result<Vec<Finding>, ConnectError> {
+pub async fn look(settings: &config::Broker, name: &str, consuming: Consuming) -> Result<Vec<Finding>, ConnectError> {
     let connection = connect(settings, name).await?;
     let status = connection.status();
     let mut findings =
         vec![Finding::good(format!("broker: connected as {:?} to {:?}", status.username(), status.vhost().as_str()))];
-    match timeout(WITHIN, inspect(&connection, settings, &mut findings)).await {
+    match timeout(WITHIN, inspect(&connection, settings, consuming, &mut findings)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => findings.push(Finding::bad(format!("the broker stopped answering: {error}"))),
         Err(_) => findings.push(Finding::bad(format!("the broker did not answer within {} s", WITHIN.as_secs()))),
@@ -39,7 +48,12 @@ pub async fn look(settings: &config::Broker, name: &str) -> Result<Vec<Finding>,
 
 /// # Errors
 /// Where the connection is lost; what was found before that stays.
-async fn inspect(connection: &Connection, settings: &config::Broker, findings: &mut Vec<Finding>) -> lapin::Result<()> {
+async fn inspect(
+    connection: &Connection,
+    settings: &config::Broker,
+    consuming: Consuming,
+    findings: &mut Vec<Finding>,
+) -> lapin::Result<()> {
     let mut desk = Desk::new(connection);
     findings.push(exchange(&mut desk, settings).await?);
     let prefix = delay_prefix(&settings.request_queue);
@@ -55,7 +69,7 @@ async fn inspect(connection: &Connection, settings: &config::Broker, findings: &
         }
     }
     findings.extend(delay_queues(delays, &prefix, settings));
-    if requests_there {
+    if requests_there && consuming == Consuming::Untried {
         findings.extend(reading(&mut desk, settings).await?);
     }
     findings.push(writing(&mut desk).await?);

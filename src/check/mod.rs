@@ -15,7 +15,7 @@ use tracing::warn;
 
 use crate::app;
 use crate::broker::findings::{Finding, Verdict};
-use crate::broker::preflight;
+use crate::broker::preflight::{self, Consuming};
 use crate::config::{self, Auth, Needs, Provider, Settings};
 use crate::exit::Exit;
 use crate::model::ErrorKind;
@@ -46,7 +46,7 @@ async fn check(file: Option<&Path>) -> Result<Exit, Exit> {
     let from = from.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
     let mut worst = say(&Finding::good(format!("configuration: no mistake in {from}")));
 
-    let broker = match preflight::look(&settings.broker, "sharelink check").await {
+    let broker = match preflight::look(&settings.broker, "sharelink check", Consuming::Untried).await {
         Ok(findings) => findings,
         Err(problem) => vec![Finding::bad(format!("broker: {problem}"))],
     };
@@ -115,7 +115,7 @@ async fn sign_in(provider: &Provider, account: Arc<Account>) -> Finding {
 pub async fn at_start(settings: &Settings, health: &Health, stopping: CancellationToken) {
     let look = async {
         health.until_ready().await;
-        preflight::look(&settings.broker, "sharelink preflight").await
+        preflight::look(&settings.broker, "sharelink preflight", Consuming::Proven).await
     };
     let found = tokio::select! {
         biased;

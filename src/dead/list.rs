@@ -41,6 +41,11 @@ impl Listing {
             .filter(|(_, letter)| filter.matches(letter))
     }
 
+    /// How many letters match.
+    pub fn count(&self, filter: &Filter) -> usize {
+        self.matching(filter).count()
+    }
+
     /// The largest first.
     fn groups<'a>(&'a self, filter: &'a Filter) -> Vec<Group<'a>> {
         let mut groups: BTreeMap<&str, Group<'_>> = BTreeMap::new();

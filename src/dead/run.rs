@@ -89,7 +89,10 @@ pub async fn list(look: &Look, filter: &Filter, limit: u32, each: bool, json: bo
     if ready > limit || look.stopping.is_cancelled() {
         eprintln!("looked at {looked} of {} in {queue:?}; --limit {ready} looks at all", letters(count(ready)));
     } else {
-        eprintln!("{} in {queue:?}", letters(looked));
+        match (filter == &Filter::default(), listing.count(filter)) {
+            (true, _) => eprintln!("{} in {queue:?}", letters(looked)),
+            (false, matching) => eprintln!("{matching} of {} in {queue:?}", letters(looked)),
+        }
     }
     Ok(if look.stopping.is_cancelled() { Exit::SomeFailed } else { Exit::Well })
 }
@@ -177,7 +180,7 @@ pub async fn redrive(
     let ended = close(session, work).await;
     let (queue, requests) = (&look.broker.dead_letter_queue, &look.broker.request_queue);
     let verb = if dry_run { "would go" } else { "went" };
-    eprintln!("{} of {} in {queue:?} {verb} to {requests:?}", letters(count(tally.done)), letters(count(ready)));
+    eprintln!("{} of {} in {queue:?} {verb} to {requests:?}", tally.done, letters(count(ready)));
     ended?;
     if let Some(why) = tally.cut_short {
         eprintln!("{why}; the rest is where it was, run the command again for it");
@@ -254,8 +257,7 @@ pub async fn purge(look: &Look, filter: &Filter, remove: bool, dry_run: bool) ->
     let mut tally = Tally::default();
     let work = purge_each(look, &mut session, filter, remove, &mut tally).await;
     let ended = close(session, work).await;
-    let of =
-        format!("{} of {} in {:?}", letters(count(tally.done)), letters(count(ready)), look.broker.dead_letter_queue);
+    let of = format!("{} of {} in {:?}", tally.done, letters(count(ready)), look.broker.dead_letter_queue);
     if remove {
         eprintln!("{of} removed");
     } else if dry_run {
