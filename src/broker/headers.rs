@@ -13,8 +13,6 @@ const MAX_SHORT: usize = 255;
 
 /// Numbers a published message, so that a returned one is recognised.
 pub(crate) const PUBLISH_ID: &str = "sharelink-publish-id";
-/// Why a dead letter is dead.
-pub(crate) const REASON: &str = "sharelink-reason";
 /// Attempts made before this delivery.
 pub(crate) const ATTEMPTS: &str = "sharelink-attempts";
 /// When the request was first seen, RFC 3339.
@@ -25,6 +23,19 @@ pub(crate) const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
 pub(crate) const UNSURE: &str = "sharelink-unsure";
 /// No call before this time, RFC 3339.
 pub(crate) const NOT_BEFORE: &str = "sharelink-not-before";
+
+/// Why a letter is dead.
+pub(crate) const REASON: &str = "sharelink-reason";
+/// The sentence for a person.
+pub(crate) const ERROR: &str = "sharelink-error";
+/// Who buried it.
+pub(crate) const WORKER: &str = "sharelink-worker";
+/// The reply that could not be delivered, as JSON.
+pub(crate) const REPLY: &str = "sharelink-reply";
+/// How long the body was, where it was cut.
+pub(crate) const BODY_BYTES: &str = "sharelink-body-bytes";
+/// Present on a request that was a dead letter and may have reached the provider before it became one.
+pub(crate) const REDRIVEN: &str = "sharelink-redriven";
 
 /// The longest beginning of `text` that has at most `limit` bytes and ends at a character's end.
 pub(crate) fn cut(text: &str, limit: usize) -> &str {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REASON, UNSURE, number, text};
+use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REASON, REDRIVEN, UNSURE, number, text};
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
@@ -36,7 +36,7 @@ pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: b
             not_before: time(ours, NOT_BEFORE),
             unsure: number(ours, UNSURE) == Some(1),
             deliveries,
-            redelivered,
+            redelivered: redelivered || [REDRIVEN, REASON].iter().any(|name| headers.contains_key(name)),
         },
     }
 }
@@ -102,12 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_that_was_moved_back_begins_anew() {
-        let mut headers = FieldTable::default();
-        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(8));
-        headers.insert(FIRST_SEEN.into(), AMQPValue::LongString("2026-11-22T10:00:00Z".into()));
-        headers.insert(REASON.into(), AMQPValue::LongString("malformed".into()));
-        assert_eq!(read(&BasicProperties::default().with_headers(headers), false).travel, Travel::default());
+    fn a_dead_letter_that_was_moved_back_begins_anew_but_may_have_reached_the_provider() {
+        let anew = Travel { redelivered: true, ..Travel::default() };
+        for (mark, value) in
+            [(REASON, AMQPValue::LongString("malformed".into())), (REDRIVEN, AMQPValue::LongLongInt(1))]
+        {
+            let mut headers = FieldTable::default();
+            if mark == REASON {
+                headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(8));
+                headers.insert(FIRST_SEEN.into(), AMQPValue::LongString("2026-11-22T10:00:00Z".into()));
+            }
+            headers.insert(mark.into(), value);
+            assert_eq!(read(&BasicProperties::default().with_headers(headers), false).travel, anew, "{mark}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod settle;
 pub mod ports;
 
 pub mod decode;
-mod strict_json;
+pub mod strict_json;
 
 pub mod policy;
 
