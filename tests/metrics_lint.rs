@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 
 /// Items whose names make the simulated providers answer in many ways.
 const WORDS: [&str; 10] =
-    ["01A", "01A", "missing", "forbidden", "flaky", "locked", "lost", "wider", "throttled", "garbage"];
+    ["01A", "01A", "missing", "forbidden", "flaky", "gateway", "lost", "wider", "throttled", "garbage"];
 
 fn request(provider: &str, word: &str) -> Value {
     let item = json!({ if provider == "content" { "fileId" } else { "itemId" }: word });
