@@ -15,7 +15,7 @@ demo: ## The main job with nothing to install: a thousand requests, a table at t
 test: tools lint unit doc ## Install what the tests need, then run every check
 	@echo "every check passed"
 
-tools: ## Install what the tests need (RabbitMQ, promtool) from the system's packages
+tools: ## Install what the tests need (RabbitMQ, promtool, pika) from the system's packages
 	@.ci/tools
 
 lint: ## Formatting and lints

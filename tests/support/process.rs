@@ -104,6 +104,16 @@ impl Setup {
         self.variables.insert(format!("SHARELINK__{key}"), value.to_owned());
     }
 
+    /// Takes an account out of the configuration, the demo's section and the variables over it.
+    pub fn without(&mut self, account: &str) {
+        let text = std::fs::read_to_string(self.config()).expect("the configuration can be read");
+        let (before, rest) = text.split_once(&format!("[providers.{account}]")).expect("the account is there");
+        let after = rest.split_inclusive("\n\n").skip_while(|part| !part.starts_with("# ")).collect::<String>();
+        std::fs::write(self.config(), format!("{before}{after}")).expect("the configuration can be written");
+        let variables = format!("SHARELINK__PROVIDERS__{}__", account.to_ascii_uppercase());
+        self.variables.retain(|name, _| !name.starts_with(&variables));
+    }
+
     pub fn config(&self) -> PathBuf {
         self.folder.path().join("worker.toml")
     }

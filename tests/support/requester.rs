@@ -131,31 +131,43 @@ impl Requester {
         Self::with_queue(url, &format!("requester.{}", uuid::Uuid::new_v4().simple())).await
     }
 
-    /// A program that takes its replies from that queue.
+    /// A program that takes its replies from that queue. A node that has just come back may still refuse for a while.
     pub async fn with_queue(url: &str, queue: &str) -> Self {
-        let connection = Connection::connect(url, ConnectionProperties::default()).await.expect("the node answers");
-        let channel = connection.create_channel().await.unwrap();
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        declare(&channel, queue).await;
-        let replies = consume(&channel, queue).await;
-        Self { connection, channel, queue: queue.to_owned(), replies }
+        let connecting = async {
+            loop {
+                match Self::connect(url, queue).await {
+                    Ok(requester) => return requester,
+                    Err(_) => sleep(Duration::from_millis(100)).await,
+                }
+            }
+        };
+        timeout(SOON, connecting).await.expect("the node takes a requester")
+    }
+
+    async fn connect(url: &str, queue: &str) -> lapin::Result<Self> {
+        let connection = Connection::connect(url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        declare(&channel, queue).await?;
+        let replies = consume(&channel, queue).await?;
+        Ok(Self { connection, channel, queue: queue.to_owned(), replies })
     }
 
     /// What comes to another queue, taken on a channel of its own.
     pub async fn listen(&self, queue: &str) -> Mailbox {
-        consume(&self.connection.create_channel().await.unwrap(), queue).await
+        consume(&self.connection.create_channel().await.unwrap(), queue).await.unwrap()
     }
 
     /// A further queue, which nobody listens to yet.
     pub async fn other_queue(&self) -> String {
         let queue = format!("requester.{}", uuid::Uuid::new_v4().simple());
-        declare(&self.channel, &queue).await;
+        declare(&self.channel, &queue).await.unwrap();
         queue
     }
 
     /// RabbitMQ's reply address without a queue: what comes there, while this program lives.
     pub async fn direct_replies(&self) -> Mailbox {
-        consume(&self.channel, "amq.rabbitmq.reply-to").await
+        consume(&self.channel, "amq.rabbitmq.reply-to").await.unwrap()
     }
 
     /// Publishes and waits until the broker has it.
@@ -186,13 +198,6 @@ impl Requester {
         let asked = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
         asked.ok().map(|queue| queue.message_count())
     }
-
-    /// Ends the program's connection. What had come stays in `replies`.
-    pub async fn close(self) -> Mailbox {
-        // The broker may be gone already.
-        let _ = self.connection.close(200, "OK".into()).await;
-        self.replies
-    }
 }
 
 /// The properties of a request that survives the broker.
@@ -204,15 +209,16 @@ pub fn asking(reply_to: &str, correlation: &str) -> BasicProperties {
 }
 
 /// A queue that survives the broker.
-async fn declare(channel: &Channel, queue: &str) {
+async fn declare(channel: &Channel, queue: &str) -> lapin::Result<()> {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
+    Ok(())
 }
 
-async fn consume(channel: &Channel, queue: &str) -> Mailbox {
+async fn consume(channel: &Channel, queue: &str) -> lapin::Result<Mailbox> {
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let mut consumer = channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await?;
     let mailbox = Mailbox(Arc::default());
     let into = mailbox.clone();
     // The channel has to live as long as its consumer.
@@ -224,5 +230,5 @@ async fn consume(channel: &Channel, queue: &str) -> Mailbox {
             into.0.lock().unwrap().push(message);
         }
     });
-    mailbox
+    Ok(mailbox)
 }
