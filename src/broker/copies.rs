@@ -36,7 +36,7 @@ enum Keep {
 }
 
 /// The copy for the dead-letter queue. A body that no broker would take is cut, which `sharelink-body-bytes` tells.
-pub(crate) fn dead_letter(
+pub fn dead_letter(
     queue: &str,
     original: &BasicProperties,
     body: &Bytes,
@@ -85,7 +85,7 @@ pub(crate) fn renewed(letter: &BasicProperties) -> (BasicProperties, FieldTable)
 }
 
 /// The copy for a delay queue, remembering `travel`.
-pub(crate) fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, travel: Travel) -> Outgoing {
+pub fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, travel: Travel) -> Outgoing {
     let mut headers = Headers::new();
     headers.number(ATTEMPTS, travel.attempts);
     headers.maybe(FIRST_SEEN, travel.first_seen.map(|time| time.to_string()).as_deref());
@@ -162,7 +162,7 @@ fn may_stay(name: &str, which: Keep) -> bool {
 }
 
 /// The headers as a table with the publish id in it.
-pub(crate) fn numbered(headers: Headers, publish_id: i64) -> FieldTable {
+pub fn numbered(headers: Headers, publish_id: i64) -> FieldTable {
     let mut table = headers.into_table();
     table.insert(short(PUBLISH_ID), AMQPValue::LongLongInt(publish_id));
     table

@@ -11,7 +11,7 @@ use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REASON, RE
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
-pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: bool) -> Envelope {
+pub fn envelope(body: Bytes, properties: &BasicProperties, redelivered: bool) -> Envelope {
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
     // Quorum queues count from the first return on. On a first delivery the header can only be the publisher's own.

@@ -33,7 +33,7 @@ const WINDOW: usize = 512;
 
 /// A message to be sent through the default exchange.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     /// The queue.
     pub queue: ShortString,
     /// All properties but the headers.

@@ -3,10 +3,10 @@
 //! What a request says is read in [`request`], addresses are made in [`url`], answers are read in [`answer`]; this
 //! file only makes the calls, in the right order.
 
-mod answer;
+pub mod answer;
 mod members;
-mod request;
-mod url;
+pub mod request;
+pub mod url;
 
 use std::sync::{Arc, OnceLock};
 

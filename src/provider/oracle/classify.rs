@@ -13,26 +13,31 @@ use crate::provider::said;
 
 /// An answer, as far as this file needs it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Heard<'a> {
-    pub(super) status: u16,
-    pub(super) content_type: Option<&'a str>,
+pub struct Heard<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: Option<&'a str>,
     /// `x-oracle-dms-ecid`: the id that Oracle's support asks for.
-    pub(super) ecid: Option<&'a str>,
+    pub ecid: Option<&'a str>,
     /// The wait of a Retry-After header, read and bounded.
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: &'a [u8],
+    pub retry_after: Option<Duration>,
+    /// The body as it came.
+    pub body: &'a [u8],
 }
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Refused {
-    pub(super) failure: CallFailure,
-    pub(super) hint: Hint,
+pub struct Refused {
+    /// What is told, and whether to try again.
+    pub failure: CallFailure,
+    /// What it may mean beyond its kind.
+    pub hint: Hint,
 }
 
 /// What a refusal may mean beyond its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
+pub enum Hint {
     /// Nothing more.
     None,
     /// Something of that name exists (409, `-17`; the code of a repeated `linkName` is not documented).
@@ -47,7 +52,7 @@ pub(super) enum Hint {
 ///
 /// # Errors
 /// The classified failure. `may_have_happened` is set for 5xx and for a 2xx that cannot be read.
-pub(super) fn read(heard: Heard<'_>) -> Result<Object, Refused> {
+pub fn read(heard: Heard<'_>) -> Result<Object, Refused> {
     let (object, markup) = match markup(&heard) {
         Some(markup) => (None, Some(markup)),
         None => (serde_json::from_slice::<Object>(heard.body).ok(), None),
@@ -127,7 +132,7 @@ fn by_status(heard: Heard<'_>, object: Option<&Object>, code: Option<String>) ->
 }
 
 /// A 2xx without a usable body: whatever was asked for may have been done.
-pub(super) fn bad(heard: Heard<'_>, message: &str) -> Refused {
+pub fn bad(heard: Heard<'_>, message: &str) -> Refused {
     refused(heard, ErrorKind::BadResponse, Retry::Never, Hint::None, message.to_owned(), None)
 }
 

@@ -14,9 +14,11 @@ use crate::model::{Comparison, Difference};
 
 /// The comparison, and the members of which only the provider knows whether they are as asked.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Judgement {
-    pub(super) comparison: Comparison,
-    pub(super) unknown: Vec<&'static str>,
+pub struct Judgement {
+    /// What is narrower and what is wider.
+    pub comparison: Comparison,
+    /// What nobody can tell.
+    pub unknown: Vec<&'static str>,
 }
 
 impl Judgement {
@@ -36,7 +38,7 @@ impl Judgement {
 }
 
 /// Compares a link with what was asked. The password takes part only as unknown: no answer shows whether a link has one.
-pub(super) fn judge(ask: &Ask, link: &Link) -> Judgement {
+pub fn judge(ask: &Ask, link: &Link) -> Judgement {
     let mut judgement = Judgement::default();
     let mut note = |member: &'static str, asked: Value, ordering: Option<Ordering>| {
         let difference =

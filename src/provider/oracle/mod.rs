@@ -8,16 +8,16 @@
 //! looks within the same second in which the other creates, and the ids happen to sort the younger first; they grant
 //! the same, and every later attempt chooses the same one of them.
 
-mod answer;
-mod classify;
-mod compare;
+pub mod answer;
+pub mod classify;
+pub mod compare;
 mod name;
-mod request;
+pub mod request;
 mod reuse;
 mod site;
 mod turns;
-mod url;
-mod users;
+pub mod url;
+pub mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -19,14 +19,16 @@ const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=50;
 
 /// What kind of thing an item is; it decides the endpoint and the form of the public address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum ItemKind {
+pub enum ItemKind {
+    /// `folderId`
     Folder,
+    /// `fileId`
     File,
 }
 
 impl ItemKind {
     /// The word in the API's paths.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Folder => "folder",
             Self::File => "file",
@@ -36,17 +38,21 @@ impl ItemKind {
 
 /// An item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Item {
-    pub(super) kind: ItemKind,
+pub struct Item {
+    /// Folder or file.
+    pub kind: ItemKind,
     /// Checked, and encoded as one path segment.
-    pub(super) id: String,
+    pub id: String,
 }
 
 /// What a link allows. The order is from narrow to wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub enum Role {
+    /// `viewer`
     Viewer,
+    /// `downloader`
     Downloader,
+    /// `contributor`
     Contributor,
 }
 
@@ -54,7 +60,7 @@ impl Role {
     const ALL: [Role; 3] = [Self::Viewer, Self::Downloader, Self::Contributor];
 
     /// The word on the wire.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Downloader => "downloader",
@@ -63,7 +69,7 @@ impl Role {
     }
 
     /// The role of that word; the keywords are lower case.
-    pub(super) fn from_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
@@ -78,15 +84,19 @@ impl Role {
 
 /// A request, read and found possible.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Ask {
-    pub(super) item: Item,
-    pub(super) users: AssignedUsers,
-    pub(super) role: Role,
-    /// Whole seconds.
-    pub(super) expires: Option<Timestamp>,
-    pub(super) password: Option<Secret>,
+pub struct Ask {
+    /// Which item.
+    pub item: Item,
+    /// `assignedUsers`
+    pub users: AssignedUsers,
+    /// `role`
+    pub role: Role,
+    /// `expirationTime`, in whole seconds.
+    pub expires: Option<Timestamp>,
+    /// `password`
+    pub password: Option<Secret>,
     /// The name that the request gives the link; without one the link gets a name of ours.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
 }
 
 impl Ask {
@@ -94,7 +104,7 @@ impl Ask {
     ///
     /// # Errors
     /// `invalidRequest`, naming the member and saying what is allowed.
-    pub(super) fn read(item: &Object, link: &Object) -> Result<Self, Failure> {
+    pub fn read(item: &Object, link: &Object) -> Result<Self, Failure> {
         only_known(item, "item", &ITEM_MEMBERS)?;
         only_known(link, "link", &LINK_MEMBERS)?;
         Ok(Self {
@@ -129,7 +139,7 @@ impl Ask {
     }
 
     /// What is asked, for the policy.
-    pub(super) fn asked(&self) -> Asked {
+    pub fn asked(&self) -> Asked {
         Asked {
             own_type: self.role.as_str().to_owned(),
             neutral_type: self.role.neutral(),
@@ -141,7 +151,7 @@ impl Ask {
 
     /// The body of the create call. The role is always sent: without it the account's own preference for public links
     /// would decide (Oracle's create page).
-    pub(super) fn body(&self, name: &str) -> Vec<u8> {
+    pub fn body(&self, name: &str) -> Vec<u8> {
         let mut body = self.settings();
         body.insert("linkName".to_owned(), name.into());
         Value::Object(body).to_string().into_bytes()
@@ -174,7 +184,7 @@ pub(super) fn read_time(text: &str) -> Option<Timestamp> {
 }
 
 /// Writes a time in whole seconds, UTC, with `Z`.
-pub(super) fn write_time(time: Timestamp) -> String {
+pub fn write_time(time: Timestamp) -> String {
     time.to_string()
 }
 
