@@ -66,6 +66,8 @@ pub(crate) async fn open(
     let opening = async {
         let host = uri.authority.host.as_str();
         let socket = TcpStream::connect((host, uri.authority.port)).await?.into_std()?;
+        // Confirms, acknowledgements and replies are small; none of them is to wait for the one before it to arrive.
+        socket.set_nodelay(true)?;
         hang_up.opened(socket.try_clone()?)?;
         let plain = AsyncTcpStream::Plain(Compat::new(TcpStream::from_std(socket)?));
         match uri.scheme {
@@ -91,6 +93,8 @@ mod tests {
     fn a_socket_that_is_hung_up_ends_at_the_other_side_too() {
         let (near, mut far) = pair();
         let hang_up = HangUp::default();
+        // Confirms, acknowledgements and replies are small; none of them is to wait for the one before it to arrive.
+        socket.set_nodelay(true)?;
         hang_up.opened(near.try_clone().unwrap()).unwrap();
         hang_up.hang_up();
         assert_eq!(far.read(&mut [0]).unwrap(), 0);
