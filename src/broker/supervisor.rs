@@ -26,8 +26,11 @@ use crate::telemetry::metrics::Metrics;
 
 /// Shortest pause before another generation, before jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause. A generation that lasted longer than this was a good one, and the pauses start anew.
+/// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A generation that lasted longer than this was a good one, and the pauses start anew: on a network that breaks every
+/// minute the worker is not to wait half of it.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
 
 /// So many times in a row messages may be found waiting, and none delivered in between.
 const STALLED_LOOKS: u32 = 3;
@@ -105,7 +108,7 @@ async fn supervise<H: Handler<Publisher>>(mut dialer: Dialer, context: &Context<
                 match generation.serve(context, &mut watchdog).await {
                     End::Stopped => break,
                     End::Lost(why) => {
-                        if since.elapsed() > LONGEST_PAUSE {
+                        if since.elapsed() > GOOD_AFTER {
                             failures = 0;
                         }
                         why

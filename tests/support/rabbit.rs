@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 /// The package's own script; the wrapper in sbin changes the user.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+#[allow(dead_code, reason = "not every test talks to the node")]
 const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// How long a node may take to start on a busy machine.
@@ -73,6 +74,12 @@ impl Rabbit {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
+    /// The port of the node.
+    #[allow(dead_code, reason = "only relays need it")]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Starts the node and waits until it answers.
     pub fn start(&self) {
         let mut guard = Command::new("sh")
@@ -103,6 +110,7 @@ impl Rabbit {
     }
 
     /// Runs rabbitmqctl against the node.
+    #[allow(dead_code, reason = "not every test talks to the node")]
     pub fn ctl(&self, arguments: &[&str]) {
         let output = Command::new(CTL)
             .args(["-n", &self.name])
