@@ -3,23 +3,23 @@
 
 #![allow(clippy::panic, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/door.rs"]
 mod door;
 #[path = "support/rabbit.rs"]
 mod rabbit;
 #[path = "support/relay.rs"]
 mod relay;
-#[path = "support/requester.rs"]
-mod requester;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use client::{Replies, Requester};
 use door::{Door, answer, settings, until};
 use lapin::Consumer;
 use rabbit::Rabbit;
 use relay::{Relay, Weather};
-use requester::{Replies, Requester};
 use sharelink::config;
 use tokio::time::Instant;
 
@@ -60,14 +60,14 @@ impl Setting {
     /// Waits until all requests are answered and off the queue, and says how many replies were repeats.
     async fn all_answered(&mut self) -> usize {
         while self.came.len() < self.sent {
-            let reply = requester::next(&mut self.replies, door::SOON).await;
+            let reply = client::next(&mut self.replies, door::SOON).await;
             let (id, came) = reply.unwrap_or_else(|| panic!("{} of {} answered", self.came.len(), self.sent));
             self.came.entry(id).or_default().push(came);
         }
         door::soon("the last acknowledgement", async {
             loop {
                 // A repeat may still be on its way, as long as a request is.
-                while let Some((id, came)) = requester::next(&mut self.replies, Duration::from_millis(300)).await {
+                while let Some((id, came)) = client::next(&mut self.replies, Duration::from_millis(300)).await {
                     self.came.entry(id).or_default().push(came);
                 }
                 if self.requester.ready(&self.settings.request_queue).await == 0 {

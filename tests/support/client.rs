@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer};
 use tokio::time::timeout;
@@ -56,10 +59,16 @@ impl Requester {
         }
     }
 
-    /// Takes replies.
+    /// Takes replies. Each is acknowledged when it was read, so that none is lost between the broker and here.
     pub async fn replies(&self, queue: &str) -> Consumer {
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        self.channel.basic_qos(200, BasicQosOptions::default()).await.unwrap();
+        let options = BasicConsumeOptions::default();
         self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap()
+    }
+
+    /// Whether the connection stands.
+    pub fn lives(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
     }
 
     /// Messages ready in a queue.
@@ -84,7 +93,10 @@ pub async fn next(replies: &mut Consumer, patience: Duration) -> Option<(String,
         url: text(&body["link"]["url"]),
         kind: text(&body["error"]["kind"]),
     };
-    Some((short(delivery.properties.correlation_id()), came))
+    let id = short(delivery.properties.correlation_id());
+    // Where the connection ends first the reply comes again, and counts as repeated.
+    let _ = delivery.ack(BasicAckOptions::default()).await;
+    Some((id, came))
 }
 
 /// Replies by correlation id.
