@@ -12,10 +12,10 @@ pub mod retry_after;
 
 use sharelink::model::Failure;
 
-/// The targets by name.
 /// A target: its name and what is checked of an input.
 pub type Target = (&'static str, fn(&[u8]));
 
+/// The targets by name.
 pub const TARGETS: [Target; 5] = [
     ("configuration", configuration::check),
     ("provider_answer", provider_answer::check),

@@ -34,6 +34,8 @@ use crate::telemetry::metrics::Metrics;
 const SET_UP_WITHIN: Duration = Duration::from_secs(60);
 /// Each step of closing down in good order.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// Each step of closing what is left of a lost generation. What is not closed by then is dropped, which closes it too.
+const CLEAR_WITHIN: Duration = Duration::from_secs(1);
 
 /// What outlives a generation.
 pub(crate) struct Context<H> {
@@ -171,6 +173,9 @@ impl Generation {
         };
         let lost = match lost {
             Some(why) => {
+                // Told before anything is cleared away, which may take its time.
+                context.health.down(why.as_deref().unwrap_or("the connections are being replaced"));
+                context.up(false);
                 intake.leave();
                 Some(why)
             }
@@ -187,9 +192,10 @@ impl Generation {
                 }
             }
         };
+        let within = if lost.is_some() { CLEAR_WITHIN } else { CLOSE_WITHIN };
         // Nothing waits for a confirm any more, or it cannot come.
         closing.cancel();
-        let _ = timeout(CLOSE_WITHIN, publish_task).await;
+        let _ = timeout(within, publish_task).await;
         context.up(false);
         let end = match lost {
             Some(Some(why)) => End::Lost(why),
@@ -197,7 +203,7 @@ impl Generation {
             None => End::Stopped,
         };
         // The broker hands out what was not settled as soon as the consuming connection is closed.
-        let quiet = |what| async move { drop(timeout(CLOSE_WITHIN, what).await) };
+        let quiet = |what| async move { drop(timeout(within, what).await) };
         let closed = [&consuming, &publishing].map(|connection| quiet(connection.close(200, headers::short("OK"))));
         futures_util::future::join_all(closed).await;
         lifeline.end("closed");

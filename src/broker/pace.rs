@@ -11,8 +11,11 @@ use std::time::Duration;
 
 /// Shortest pause before another generation, before jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause. A generation that lasted longer than this was a good one, and the pauses start anew.
+/// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A generation that lasted longer than this was a good one, and the pauses start anew: on a network that breaks every
+/// minute the worker is not to wait half of it.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
 /// A generation that ends sooner after it began to consume may have been ended by what it consumed.
 const SHORT: Duration = Duration::from_secs(3);
 /// So many of them in a row make the next one careful.
@@ -59,7 +62,7 @@ impl Pace {
     /// A generation consumed for `lasted` and failed. The pause before the next; `dice` is in `0.0..1.0`.
     pub(crate) fn lost(&mut self, lasted: Duration, dice: f64) -> Duration {
         self.short = if lasted < SHORT { self.short.saturating_add(1) } else { 0 };
-        if lasted > LONGEST_PAUSE {
+        if lasted > GOOD_AFTER {
             self.failures = 0;
         }
         match self.manner() {

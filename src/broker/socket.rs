@@ -66,6 +66,8 @@ pub(crate) async fn open(
     let opening = async {
         let host = uri.authority.host.as_str();
         let socket = TcpStream::connect((host, uri.authority.port)).await?.into_std()?;
+        // Confirms, acknowledgements and replies are small; none of them is to wait for the one before it to arrive.
+        socket.set_nodelay(true)?;
         hang_up.opened(socket.try_clone()?)?;
         let plain = AsyncTcpStream::Plain(Compat::new(TcpStream::from_std(socket)?));
         match uri.scheme {
