@@ -1,6 +1,8 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# Shown by sharelink_build_info.
+export SHARELINK_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .PHONY: help demo test tools lint unit doc build clean
 
@@ -13,7 +15,7 @@ demo: ## The main job with nothing to install: a thousand requests, a table at t
 test: tools lint unit doc ## Install what the tests need, then run every check
 	@echo "every check passed"
 
-tools: ## Install what the tests need (RabbitMQ, promtool) from the system's packages
+tools: ## Install what the tests need (RabbitMQ, promtool, pika) from the system's packages
 	@.ci/tools
 
 lint: ## Formatting and lints

@@ -79,11 +79,11 @@ fn reply(lines: &str) -> Reply {
                 granted: object("granted").unwrap_or_default(),
             },
         )),
-        None => Err(Failure {
-            kind: ErrorKind::ALL[number("kind") as usize % ErrorKind::ALL.len()],
-            message: text("message").unwrap_or_default(),
-            provider: ProviderSays { http_status: Some(404), code: text("code"), request_id: text("request") },
-        }),
+        None => Err(Failure::by_provider(
+            ErrorKind::ALL[number("kind") as usize % ErrorKind::ALL.len()],
+            text("message").unwrap_or_default(),
+            ProviderSays { http_status: Some(404), code: text("code"), request_id: text("request") },
+        )),
     };
     let second = field(lines, "completed").and_then(|text| text.parse().ok());
     Reply {

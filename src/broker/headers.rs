@@ -19,8 +19,23 @@ pub const ATTEMPTS: &str = "sharelink-attempts";
 pub const FIRST_SEEN: &str = "sharelink-first-seen";
 /// When the first attempt was made, RFC 3339.
 pub const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
+/// 1 where an earlier attempt may have made the link although no answer came.
+pub(crate) const UNSURE: &str = "sharelink-unsure";
 /// No call before this time, RFC 3339.
 pub const NOT_BEFORE: &str = "sharelink-not-before";
+
+/// Why a letter is dead.
+pub(crate) const REASON: &str = "sharelink-reason";
+/// The sentence for a person.
+pub(crate) const ERROR: &str = "sharelink-error";
+/// Who buried it.
+pub(crate) const WORKER: &str = "sharelink-worker";
+/// The reply that could not be delivered, as JSON.
+pub(crate) const REPLY: &str = "sharelink-reply";
+/// How long the body was, where it was cut.
+pub(crate) const BODY_BYTES: &str = "sharelink-body-bytes";
+/// Present on a request that was a dead letter and may have reached the provider before it became one.
+pub(crate) const REDRIVEN: &str = "sharelink-redriven";
 
 /// The longest beginning of `text` that has at most `limit` bytes and ends at a character's end.
 pub fn cut(text: &str, limit: usize) -> &str {

@@ -176,6 +176,8 @@ fn message_id(envelope: &Envelope, reply: &Reply) -> String {
     part(b'm', request.message_id.as_deref().unwrap_or_default().as_bytes());
     part(b'c', request.correlation_id.as_deref().unwrap_or_default().as_bytes());
     part(b'b', &envelope.body);
+    // Made up where the request has none at all: two such requests of the same words are two.
+    part(b'i', reply.id.as_bytes());
     match &reply.result {
         Ok((_, link)) => part(b'l', link.id.as_bytes()),
         Err(failure) => part(b'f', failure.kind.as_str().as_bytes()),

@@ -124,7 +124,8 @@ fn settings(args: &DemoArgs, providers: &Simulator) -> Result<Settings, Exit> {
         }
     }
     let loaded = config::load_text("config/demo.toml", CONFIGURATION, over.into_iter()).map_err(|problems| {
-        eprintln!("{problems}");
+        // The only variable that holds what somebody typed.
+        eprintln!("{}", problems.to_string().replace("SHARELINK__BROKER__URL", "--broker"));
         Exit::Configuration
     })?;
     crate::telemetry::log::start(&loaded.settings.log).map_err(|problem| {

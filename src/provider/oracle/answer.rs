@@ -3,12 +3,15 @@
 //! Every member is optional in Oracle's schema, so reading never fails over a missing one; only what a link is for
 //! (its id) has to be there.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::request::read_time;
 use super::users::AssignedUsers;
 use crate::model::Object;
+
+/// An interrupted request comes back within minutes; a link that is older than this was made by somebody else.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// A link as the provider describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +59,11 @@ impl Link {
     /// `createdTime`, where it can be read.
     pub fn created(&self) -> Option<Timestamp> {
         self.text("createdTime").and_then(read_time)
+    }
+
+    /// Whether the link was made within the last hour: by an attempt at this request, for all one can tell.
+    pub(super) fn is_recent(&self, now: Timestamp) -> bool {
+        self.created().is_some_and(|created| now.duration_since(created) <= RECENT)
     }
 
     /// `expirationTime`

@@ -122,7 +122,7 @@ fn by_status(heard: Heard<'_>, object: Option<&Object>, code: Option<String>) ->
         }
         423 => (Kind::Locked, locked, Hint::None, "the item is locked"),
         425 | 429 => (Kind::RateLimited, Retry::Yes, Hint::None, "the provider asks for fewer calls"),
-        501 => (Kind::Unsupported, Retry::Never, Hint::None, "the provider does not know this call: check base_url"),
+        501 => (Kind::InvalidRequest, Retry::Never, Hint::None, "the provider does not know this call: check base_url"),
         504 => (Kind::TimedOut, Retry::Yes, Hint::None, "the provider's gateway gave up waiting"),
         500..600 => (Kind::Unavailable, Retry::Yes, Hint::None, "the provider is not working or under maintenance"),
         _ => (Kind::InvalidRequest, Retry::Never, Hint::None, "the provider does not accept the call"),
@@ -146,11 +146,11 @@ fn refused(
 ) -> Refused {
     let unreadable = kind == ErrorKind::BadResponse && heard.status < 300;
     let failure = CallFailure {
-        failure: Failure {
+        failure: Failure::by_provider(
             kind,
             message,
-            provider: ProviderSays { http_status: Some(heard.status), code, request_id: heard.ecid.map(said::plain) },
-        },
+            ProviderSays { http_status: Some(heard.status), code, request_id: heard.ecid.map(said::plain) },
+        ),
         retry,
         retry_after: if retry == Retry::Never { None } else { heard.retry_after },
         may_have_happened: unreadable || heard.status >= 500,
@@ -296,7 +296,7 @@ mod tests {
             (429, None, "", K::RateLimited, true, false),
             (500, JSON, r#"{"errorCode":"-1"}"#, K::Unavailable, true, true),
             (500, JSON, r#"{"errorCode":"-16"}"#, K::Unavailable, true, true),
-            (501, None, "", K::Unsupported, false, true),
+            (501, None, "", K::InvalidRequest, false, true),
             (502, Some("text/html"), page, K::Unavailable, true, true),
             (503, Some("text/html"), page, K::Unavailable, true, true),
             (504, None, "", K::TimedOut, true, true),

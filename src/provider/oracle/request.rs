@@ -6,6 +6,7 @@ use jiff::{Timestamp, Unit};
 use serde_json::Value;
 
 use super::users::AssignedUsers;
+use crate::model::time::rfc3339;
 use crate::model::{Asked, Failure, Object, Secret};
 use crate::provider::address;
 
@@ -151,6 +152,17 @@ impl Ask {
     /// The body of the create call. The role is always sent: without it the account's own preference for public links
     /// would decide (Oracle's create page).
     pub fn body(&self, name: &str) -> Vec<u8> {
+        let mut body = self.settings();
+        body.insert("linkName".to_owned(), name.into());
+        Value::Object(body).to_string().into_bytes()
+    }
+
+    /// The body of the edit call that makes a link what is asked for; its name cannot be edited.
+    pub(super) fn edit_body(&self) -> Vec<u8> {
+        Value::Object(self.settings()).to_string().into_bytes()
+    }
+
+    fn settings(&self) -> Object {
         let mut body = Object::new();
         body.insert("assignedUsers".to_owned(), self.users.to_string().into());
         body.insert("role".to_owned(), self.role.as_str().into());
@@ -160,27 +172,14 @@ impl Ask {
         if let Some(password) = &self.password {
             body.insert("password".to_owned(), password.reveal().into());
         }
-        body.insert("linkName".to_owned(), name.into());
-        Value::Object(body).to_string().into_bytes()
+        body
     }
 }
 
 /// Reads a time as the API writes it or as a request may give it: RFC 3339, or without a zone, which Oracle reads as
 /// UTC (its edit example). Cut down to whole seconds, so that what is sent is never later than what was asked.
-pub fn read_time(text: &str) -> Option<Timestamp> {
-    let (local, rest) = text.split_at_checked("2027-01-31T00:00:00".len())?;
-    let shaped = local.bytes().enumerate().all(|(at, byte)| match at {
-        4 | 7 => byte == b'-',
-        10 => matches!(byte, b'T' | b't' | b' '),
-        13 | 16 => byte == b':',
-        _ => byte.is_ascii_digit(),
-    });
-    // Nothing but a fraction and an offset may follow; jiff alone would also take a bracketed zone name.
-    if !shaped || !rest.bytes().all(|byte| byte.is_ascii_digit() || b".zZ+-:".contains(&byte)) {
-        return None;
-    }
-    let has_zone = rest.contains(['z', 'Z', '+', '-']);
-    let time: Timestamp = if has_zone { text.parse() } else { format!("{text}Z").parse() }.ok()?;
+pub(super) fn read_time(text: &str) -> Option<Timestamp> {
+    let time = rfc3339(text).or_else(|| rfc3339(&format!("{text}Z")))?;
     time.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).ok()
 }
 

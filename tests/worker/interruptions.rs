@@ -1,0 +1,153 @@
+//! Workers that are stopped, killed and cut off in the middle of their work: no request is lost, no link is doubled.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::requester::{Mailbox, Requester, asking, until};
+use super::{Rabbit, Setup, World, simulator, slow_requests};
+
+const REQUESTS: usize = 120;
+/// Few enough that most requests still wait when a worker is stopped after its first answers.
+const PREFETCH: &str = "12";
+
+/// Sends the whole batch; returns the correlation ids.
+async fn send_all(requester: &Requester, requests: &str, reply_to: &str) -> BTreeSet<String> {
+    let mut sent = BTreeSet::new();
+    for (number, body) in slow_requests(REQUESTS).iter().enumerate() {
+        let correlation = format!("request-{number:03}");
+        requester.publish("", requests, body.to_string().as_bytes(), asking(reply_to, &correlation)).await;
+        sent.insert(correlation);
+    }
+    sent
+}
+
+/// Every request is answered with a link, no other message came, and what was answered twice was answered alike.
+fn check_answers(sent: &BTreeSet<String>, replies: &Mailbox) {
+    let all = replies.all();
+    let answered: BTreeSet<String> = all.iter().map(super::Message::correlation_id).collect();
+    assert_eq!(sent.difference(&answered).collect::<Vec<_>>(), Vec::<&String>::new(), "lost");
+    assert_eq!(answered.difference(sent).collect::<Vec<_>>(), Vec::<&String>::new(), "unexpected");
+    let mut first: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for reply in &all {
+        assert!(["created", "reused"].contains(&reply.outcome().as_str()), "{}", reply.text());
+        let told = (reply.message_id(), reply.url());
+        let before = first.entry(reply.correlation_id()).or_insert_with(|| told.clone());
+        assert_eq!(*before, told, "answered twice and differently");
+    }
+}
+
+async fn all_answered(sent: &BTreeSet<String>, replies: &Mailbox) {
+    until("every request is answered", async || replies.counts().len() >= sent.len()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_told_to_stop_finishes_what_it_holds_and_a_second_one_answers_the_rest_exactly_once() {
+    let world = World::with(|setup| setup.set("BROKER__PREFETCH", PREFETCH)).await;
+    let World { simulator, setup, worker, requester } = world;
+    let requests = setup.names.requests.clone();
+    let sent = send_all(&requester, &requests, &requester.queue).await;
+    until("the first answers", async || requester.replies.all().len() >= 10).await;
+    worker.terminate().await;
+    let (status, log) = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+
+    // Each request is now either answered or in the queue again, and none is both.
+    until("the last answers", async || {
+        let waiting = usize::try_from(requester.ready(&requests).await.unwrap()).unwrap();
+        waiting > 0 && waiting + requester.replies.all().len() == REQUESTS
+    })
+    .await;
+
+    let second = setup.ready().await;
+    all_answered(&sent, &requester.replies).await;
+    check_answers(&sent, &requester.replies);
+    second.terminate().await;
+    let (status, log) = second.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert_eq!(requester.replies.all().len(), REQUESTS, "each is answered once");
+    assert_eq!(requester.ready(&requests).await, Some(0));
+    assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
+    let stats = simulator.state.stats().all;
+    assert_eq!((stats.tally.created, stats.tally.reused, stats.doubled), (120, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_killed_loses_no_request_and_doubles_no_link() {
+    let world = World::with(|setup| setup.set("BROKER__PREFETCH", PREFETCH)).await;
+    let World { simulator, setup, mut worker, requester } = world;
+    let requests = setup.names.requests.clone();
+    let sent = send_all(&requester, &requests, &requester.queue).await;
+    for kill in 1..=3 {
+        until("more answers", async || requester.replies.counts().len() >= kill * 10).await;
+        worker.kill().await;
+        assert!(requester.replies.counts().len() < REQUESTS, "killed in the middle");
+        worker = setup.ready().await;
+    }
+    all_answered(&sent, &requester.replies).await;
+    worker.terminate().await;
+    let (status, log) = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    check_answers(&sent, &requester.replies);
+    assert_eq!(requester.ready(&requests).await, Some(0));
+    assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
+    let stats = simulator.state.stats();
+    assert_eq!((stats.all.tally.created, stats.all.doubled), (120, 0));
+    // The killed workers had made links that they could not tell of any more.
+    let told_again = requester.replies.all().iter().any(|reply| reply.outcome() == "reused");
+    assert!(told_again && stats.all.tally.calls > 160, "no worker was killed with calls under way: {stats:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_goes_away_in_the_middle_costs_no_request_and_the_worker_lives_on() {
+    let node = tokio::task::block_in_place(Rabbit::new);
+    let simulator = simulator().await;
+    let mut setup = Setup::new(&node.url(), simulator.address);
+    setup.set("BROKER__PREFETCH", PREFETCH);
+    let mut worker = setup.ready().await;
+    let requester = Requester::new(&node.url()).await;
+    // Nobody listens there before the broker is back, so that no reply is lost on its way to a listener.
+    let answers = requester.other_queue().await;
+    let sent = send_all(&requester, &setup.names.requests, &answers).await;
+    until("the work is under way", async || simulator.state.stats().all.tally.created >= 30).await;
+    tokio::task::block_in_place(|| node.kill());
+    until("not ready", async || worker.get("/readyz").await.0 == 503).await;
+    let made = simulator.state.stats().all.tally.created;
+    assert!(made < 120, "the broker went away in the middle");
+    assert_eq!(worker.get("/livez").await.0, 200);
+
+    tokio::task::block_in_place(|| node.start());
+    worker.until_ready().await;
+    let requester = Requester::with_queue(&node.url(), &answers).await;
+    all_answered(&sent, &requester.replies).await;
+    assert!(worker.runs());
+    let metrics = worker.metrics().await;
+    assert!(metrics.value("sharelink_broker_reconnects_total") >= 1.0);
+    for role in ["consume", "publish"] {
+        assert_eq!(metrics.value(&format!("sharelink_broker_connected{{role=\"{role}\"}}")), 1.0);
+    }
+    worker.terminate().await;
+    let (status, log) = worker.ended().await;
+    assert_eq!(status.code(), Some(0), "{log}");
+    check_answers(&sent, &requester.replies);
+    assert_eq!(requester.ready(&setup.names.requests).await, Some(0));
+    assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
+    let stats = simulator.state.stats().all;
+    assert_eq!((stats.tally.created, stats.doubled), (120, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_on_one_queue_share_the_work() {
+    let world = World::with(|setup| setup.set("BROKER__PREFETCH", PREFETCH)).await;
+    let second = world.setup.ready().await;
+    let sent = send_all(&world.requester, world.requests(), &world.requester.queue).await;
+    all_answered(&sent, &world.requester.replies).await;
+    check_answers(&sent, &world.requester.replies);
+    for worker in [&world.worker, &second] {
+        let (status, text) = worker.get("/metrics").await;
+        assert_eq!(status, 200);
+        let links = text.lines().filter(|line| line.starts_with("sharelink_links_total{outcome=\"created\""));
+        let links: f64 = links.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+        assert!(links > 0.0, "{text}");
+    }
+    assert_eq!(world.simulator.state.stats().all.doubled, 0);
+}
