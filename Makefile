@@ -1,6 +1,8 @@
 # `make` alone says what there is.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
+# Shown by sharelink_build_info.
+export SHARELINK_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 .PHONY: help demo test tools lint unit doc build clean
 

@@ -1,5 +1,6 @@
 //! Composition: the only place that knows every part. Builds them from the settings, runs them, stops them in order.
 
+use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::broker;
-use crate::config::{self, Settings};
+use crate::config::{self, Log, Needs, Settings};
 use crate::exit::Exit;
 use crate::pipeline::clock::{Clock, system_clock};
 use crate::pipeline::ports::Provider;
@@ -16,16 +17,32 @@ use crate::pipeline::retry::RetryPolicy;
 use crate::pipeline::{Account, Limits, Pipeline};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
-use crate::{provider, server, signals};
+use crate::{check, provider, server, signals};
 
 /// Reads the configuration, or says every mistake on standard error.
 ///
 /// # Errors
 /// [`Exit::Configuration`], after saying why.
 pub fn load(file: Option<&Path>) -> Result<Settings, Exit> {
-    match config::load(file, config::environment()) {
+    read(Needs { broker: true, providers: true }, file, |log| log)
+}
+
+/// What a command that a person runs logs unless the configuration says otherwise: warnings, but not those of parts whose
+/// failures it tells itself. lapin calls every refused question an error.
+const QUIET: &str = "warn,lapin=off,sharelink::provider=off";
+
+/// [`load`] for a command that a person runs: only what it needs, with little in the log.
+///
+/// # Errors
+/// [`Exit::Configuration`], after saying why.
+pub fn load_for(needs: Needs, file: Option<&Path>) -> Result<Settings, Exit> {
+    read(needs, file, |log| if log.level == "info" { Log { level: QUIET.to_owned(), ..log } } else { log })
+}
+
+fn read(needs: Needs, file: Option<&Path>, log: impl Fn(Log) -> Log) -> Result<Settings, Exit> {
+    match config::load_for(needs, file, config::environment()) {
         Ok(loaded) => {
-            start_logging(&loaded.settings)?;
+            start_logging(&log(loaded.settings.log.clone()))?;
             for warning in loaded.warnings {
                 warn!("{warning}");
             }
@@ -38,8 +55,8 @@ pub fn load(file: Option<&Path>) -> Result<Settings, Exit> {
     }
 }
 
-fn start_logging(settings: &Settings) -> Result<(), Exit> {
-    crate::telemetry::log::start(&settings.log).map_err(|problem| {
+fn start_logging(log: &Log) -> Result<(), Exit> {
+    crate::telemetry::log::start(log).map_err(|problem| {
         eprintln!("{problem}");
         Exit::Configuration
     })
@@ -124,7 +141,24 @@ pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(
     let server = tokio::spawn(server::serve(listener, metrics.clone(), probes, server_stopping.clone()));
 
     let grace = settings.shutdown.grace;
-    let ended = broker::run(&settings.broker, worker_name(), pipeline, metrics.clone(), health, grace, stopping).await;
+    let working = broker::run(
+        &settings.broker,
+        worker_name(),
+        pipeline,
+        metrics.clone(),
+        health.clone(),
+        grace,
+        stopping.clone(),
+    );
+    let looking = async {
+        check::at_start(settings, &health, stopping).await;
+        std::future::pending::<Infallible>().await
+    };
+    let ended = tokio::select! {
+        biased;
+        ended = working => ended,
+        never = looking => match never {},
+    };
     server_stopping.cancel();
     drop(server.await);
     ended.map_err(|problem| {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{app, demo, simulate};
+use crate::{app, check, dead, demo, simulate};
 
 /// From a share request in a queue to a sharing link in a reply.
 #[derive(Debug, Parser)]
@@ -26,6 +26,14 @@ enum Command {
     },
     /// Show all of it with nothing to install: simulated providers, a thousand mixed requests, a table at the end
     Demo(demo::DemoArgs),
+    /// Look at the dead-letter queue, send its letters again, or remove them
+    Dead(dead::DeadArgs),
+    /// Say what is wrong: reads the configuration, reaches the broker, looks at its queues, signs in at every provider
+    Check {
+        /// Configuration file; without it config/sharelink.toml where it exists, and SHARELINK__ variables
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+    },
     /// Play both providers' APIs on a local port, with faults on demand
     Simulate(simulate::SimulateArgs),
 }
@@ -35,7 +43,9 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match &cli.command {
         // One thread does: the worker waits on sockets, and lapin has threads of its own.
-        Command::Worker { .. } => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        Command::Worker { .. } | Command::Dead(_) | Command::Check { .. } => {
+            tokio::runtime::Builder::new_current_thread().enable_all().build()
+        }
         Command::Demo(_) | Command::Simulate(_) => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
     };
     let runtime = match runtime {
@@ -49,6 +59,8 @@ pub fn run() -> ExitCode {
         match cli.command {
             Command::Worker { config } => app::worker(config.as_deref()).await.into(),
             Command::Demo(args) => demo::run(args).await.into(),
+            Command::Dead(args) => dead::run(args).await.into(),
+            Command::Check { config } => check::run(config.as_deref()).await.into(),
             Command::Simulate(args) => simulate::run(args).await,
         }
     });

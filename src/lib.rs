@@ -9,6 +9,7 @@
 //! - [`telemetry`]: metrics, health, log lines; [`server`] shows them over HTTP.
 //! - [`config`]: a file, environment variables over it, every mistake at once.
 //! - [`simulate`]: both providers on a local port; [`demo`] runs the main job against them.
+//! - [`dead`]: a person at the dead-letter queue; [`check`]: what is wrong, before the worker starts.
 //! - [`app`], [`cli`], [`exit`], [`signals`]: composition and the command line.
 
 pub mod model;
@@ -29,6 +30,9 @@ pub mod config;
 pub mod simulate;
 
 pub mod demo;
+
+pub mod check;
+pub mod dead;
 
 pub mod app;
 pub mod cli;

@@ -256,7 +256,20 @@ async fn a_long_retry_after_leaves_the_process_is_never_cut_short_and_is_remembe
     assert!(reply["elapsedMs"].as_u64().unwrap() >= 30_000, "{reply}");
     let calls = ended.provider.calls();
     assert!(calls[1].0 - began >= Duration::from_secs(30));
-    assert_eq!(calls[1].1, History::MayHaveHappened);
+    assert_eq!(calls[1].1, History::Fresh, "a refused call made nothing");
+    ended.shows(r#"sharelink_settlements_total{cause="backoff",settlement="delay"} 1"#);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_remembered_through_a_delay_queue() {
+    let lost = Line::Say(Err(CallError::Failed(CallFailure {
+        failure: Failure::new(ErrorKind::TimedOut, "no answer"),
+        retry: Retry::Sparingly { at_most: 9, at_least: Duration::from_secs(60) },
+        retry_after: None,
+        may_have_happened: true,
+    })));
+    let (_, _, ended) = world([lost, created()]).answer(plain()).await;
+    assert_eq!(ended.provider.calls()[1].1, History::MayHaveHappened);
     ended.shows(r#"sharelink_settlements_total{cause="backoff",settlement="delay"} 1"#);
 }
 

@@ -57,7 +57,7 @@ fn each_client_library_is_known_only_where_it_belongs() {
         ("backoff::", &["src/pipeline/delays.rs", "src/broker/"]),
         ("axum::", &["src/server/", "src/simulate/"]),
         ("toml::", &["src/config/"]),
-        ("clap::", &["src/cli.rs", "src/demo/mod.rs", "src/simulate/"]),
+        ("clap::", &["src/cli.rs", "src/dead/mod.rs", "src/demo/mod.rs", "src/simulate/"]),
         ("tracing_subscriber::", &["src/telemetry/log.rs", "src/config/process.rs"]),
     ];
     for (name, text) in sources() {
@@ -83,6 +83,8 @@ fn dependencies_between_our_modules_point_one_way() {
         ("src/memory/", &["model", "telemetry", "pipeline"]),
         ("src/server/", &["telemetry"]),
         ("src/simulate/", &["model"]),
+        ("src/dead/", &["model", "config", "pipeline", "broker", "app", "exit", "signals"]),
+        ("src/check/", &["model", "config", "telemetry", "pipeline", "provider", "broker", "app", "exit"]),
     ];
     for (name, text) in sources() {
         let Some((folder, allowed)) = RULES.iter().find(|(folder, _)| name.starts_with(folder)) else { continue };

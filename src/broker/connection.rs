@@ -9,18 +9,14 @@ use futures_util::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ConnectionStatus, ErrorKind, Event};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::warn;
 use url::{Host, Url};
 
 use super::lifeline::Lifeline;
+use super::socket::{self, HangUp};
 use crate::config;
 use crate::model::Secret;
-
-/// Attempts that have run out of time and still hang inside the client library, each with a thread of its own: beyond
-/// so many no further one is started.
-const MAX_HANGING: usize = 8;
 
 /// What the two connections are for, as the metrics and the broker's list of connections call it.
 pub(crate) const ROLES: [&str; 2] = ["consume", "publish"];
@@ -69,7 +65,6 @@ pub(crate) struct Dialer {
     /// The node that answered last, tried first.
     first: usize,
     limit: Duration,
-    hanging: Vec<JoinHandle<()>>,
 }
 
 impl Dialer {
@@ -81,7 +76,7 @@ impl Dialer {
         if nodes.is_empty() {
             return Err(ConnectError::Url("no address is given".to_owned()));
         }
-        Ok(Self { nodes, first: 0, limit: settings.connect_timeout, hanging: Vec::new() })
+        Ok(Self { nodes, first: 0, limit: settings.connect_timeout })
     }
 
     /// Connects to the first node that answers.
@@ -106,28 +101,38 @@ impl Dialer {
         Err(refused.unwrap_or_else(|| ConnectError::Unreachable(silent.join("; "))))
     }
 
-    async fn dial_one(&mut self, node: &Node, name: &str) -> Result<Connection, ConnectError> {
+    async fn dial_one(&self, node: &Node, name: &str) -> Result<Connection, ConnectError> {
         let unreachable = |why: String| ConnectError::Unreachable(format!("{}: {why}", node.label));
-        self.hanging.retain(|attempt| !attempt.is_finished());
-        if self.hanging.len() >= MAX_HANGING {
-            return Err(unreachable(format!("{MAX_HANGING} earlier attempts have not ended yet")));
-        }
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let mut attempt = tokio::spawn(Connection::connect_uri(node.uri.clone(), properties));
+        let hang_up = HangUp::default();
+        let mut attempt = tokio::spawn(handshake(node.uri.clone(), properties, self.limit, hang_up.clone()));
         match timeout(self.limit, &mut attempt).await {
-            Ok(Ok(Ok(connection))) => Ok(connection),
+            Ok(Ok(Ok(connection))) => {
+                hang_up.let_go();
+                Ok(connection)
+            }
             Ok(Ok(Err(error))) => Err(match refusal(&error) {
                 Some(why) => ConnectError::Refused { node: node.label.clone(), why },
                 None => unreachable(error.to_string()),
             }),
             Ok(Err(error)) => Err(unreachable(error.to_string())),
             Err(_) => {
-                // A connection that comes after all is dropped, which closes it.
-                self.hanging.push(tokio::spawn(async move { drop(attempt.await) }));
+                // The attempt now fails by itself; dropped before that, it would wait for ever in its thread.
+                hang_up.hang_up();
                 Err(unreachable(format!("no answer within {} ms (broker.connect_timeout)", self.limit.as_millis())))
             }
         }
     }
+}
+
+async fn handshake(
+    uri: AMQPUri,
+    properties: ConnectionProperties,
+    limit: Duration,
+    hang_up: HangUp,
+) -> lapin::Result<Connection> {
+    let open = async move |uri: AMQPUri, _| socket::open(&uri, limit, &hang_up).await.map_err(lapin::Error::from);
+    Connection::connector(uri, lapin::runtime::default_runtime()?, open, properties).await
 }
 
 /// 403 ACCESS_REFUSED is a wrong login, 530 NOT_ALLOWED a virtual host that is not there or not ours.

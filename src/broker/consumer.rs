@@ -58,6 +58,7 @@ pub(crate) struct Intake<H> {
     /// Cancelled: everything is given back.
     abandon: CancellationToken,
     trips: JoinSet<()>,
+    taken: u64,
 }
 
 impl<H: Handler<Publisher>> Intake<H> {
@@ -70,11 +71,12 @@ impl<H: Handler<Publisher>> Intake<H> {
         stopping: CancellationToken,
     ) -> Self {
         let abandon = CancellationToken::new();
-        Self { handler, publisher, delivered, settled, stopping, abandon, trips: JoinSet::new() }
+        Self { handler, publisher, delivered, settled, stopping, abandon, trips: JoinSet::new(), taken: 0 }
     }
 
     /// Starts the trip of a delivery.
     pub(crate) fn start(&mut self, delivery: Delivery) {
+        self.taken += 1;
         let receipt = self.receipt(&delivery);
         let Delivery { data, properties, redelivered, .. } = delivery;
         let envelope = properties::envelope(Bytes::from(data), &properties, redelivered);
@@ -104,6 +106,16 @@ impl<H: Handler<Publisher>> Intake<H> {
         // The settler has to know of a delivery before it can be settled.
         let _ = self.delivered.send((delivery.delivery_tag, Instant::now()));
         Receipt::new(delivery.delivery_tag, self.settled.clone())
+    }
+
+    /// Trips started until now.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Trips that have not been cleared away yet.
+    pub(crate) fn held(&self) -> usize {
+        self.trips.len()
     }
 
     /// Clears away a trip that has ended; never returns while there is none.

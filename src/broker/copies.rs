@@ -7,11 +7,14 @@ use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, cut, short};
+use super::headers::{
+    ATTEMPTS, BODY_BYTES, ERROR, FIRST_ATTEMPT, FIRST_SEEN, Headers, NOT_BEFORE, PUBLISH_ID, REASON, REDRIVEN, REPLY,
+    UNSURE, WORKER, cut, short, text,
+};
 use super::publishing::{MAX_BODY, Outgoing};
 use super::replies::PERSISTENT;
 use crate::model::Travel;
-use crate::pipeline::ports::DeathNote;
+use crate::pipeline::ports::{DeathNote, DeathReason};
 
 /// Longest error text and reply in a dead letter's headers, in bytes.
 const MAX_NOTE: usize = 2048;
@@ -28,10 +31,12 @@ enum Keep {
     /// Not that: a broker before 4.0 believes it, takes the way back out of a delay queue for a cycle, and drops the
     /// message.
     NoHistory,
+    /// Nor what a dead letter says of itself.
+    Request,
 }
 
 /// The copy for the dead-letter queue. A body that no broker would take is cut, which `sharelink-body-bytes` tells.
-pub(crate) fn dead_letter(
+pub fn dead_letter(
     queue: &str,
     original: &BasicProperties,
     body: &Bytes,
@@ -39,27 +44,55 @@ pub(crate) fn dead_letter(
     worker_name: &str,
 ) -> Outgoing {
     let mut headers = Headers::new();
-    headers.text("sharelink-reason", note.reason.as_str());
+    headers.text(REASON, note.reason.as_str());
     headers.number(ATTEMPTS, note.attempts);
     headers.text(FIRST_SEEN, &note.first_seen.to_string());
-    headers.text("sharelink-worker", cut(worker_name, 255));
-    headers.text("sharelink-error", cut(&note.error, MAX_NOTE));
+    headers.text(WORKER, cut(worker_name, 255));
+    headers.text(ERROR, cut(&note.error, MAX_NOTE));
     let reply = note.reply.as_ref().and_then(|reply| serde_json::to_string(reply).ok());
-    headers.maybe("sharelink-reply", reply.as_deref().filter(|reply| reply.len() <= MAX_NOTE));
+    headers.maybe(REPLY, reply.as_deref().filter(|reply| reply.len() <= MAX_NOTE));
     if body.len() > MAX_BODY {
-        headers.number("sharelink-body-bytes", u32::try_from(body.len()).unwrap_or(u32::MAX));
+        headers.number(BODY_BYTES, u32::try_from(body.len()).unwrap_or(u32::MAX));
     }
     keep(&mut headers, original.headers().as_ref(), Keep::History);
     let body = body.slice(..body.len().min(MAX_BODY));
     Outgoing { queue: queue_name(queue), properties: properties(original), headers, body }
 }
 
+/// The copy that begins the trip anew: a dead letter as the request that it once was.
+pub(crate) fn redriven(queue: &str, letter: &BasicProperties, body: &Bytes) -> Outgoing {
+    let mut headers = Headers::new();
+    // A malformed request never got as far as the provider. Any other may have: it is to look before it makes a link.
+    let reason = letter.headers().as_ref().and_then(|headers| text(headers, REASON));
+    if reason.as_deref() != Some(DeathReason::Malformed.as_str()) {
+        headers.number(REDRIVEN, 1);
+    }
+    keep(&mut headers, letter.headers().as_ref(), Keep::Request);
+    Outgoing { queue: queue_name(queue), properties: properties(letter), headers, body: body.clone() }
+}
+
+/// The same letter once more, whole: every header but the broker's counts and what it would act on, whatever their size.
+/// They came in one frame, so they go in one.
+pub(crate) fn renewed(letter: &BasicProperties) -> (BasicProperties, FieldTable) {
+    let mut headers = FieldTable::default();
+    for (name, value) in letter.headers().iter().flatten() {
+        // Ours stay as they are; `may_stay` is about writing them afresh.
+        if may_stay(name.as_str(), Keep::History) || [ATTEMPTS, FIRST_SEEN].contains(&name.as_str()) {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    (properties(letter), headers)
+}
+
 /// The copy for a delay queue, remembering `travel`.
-pub(crate) fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, travel: Travel) -> Outgoing {
+pub fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, travel: Travel) -> Outgoing {
     let mut headers = Headers::new();
     headers.number(ATTEMPTS, travel.attempts);
     headers.maybe(FIRST_SEEN, travel.first_seen.map(|time| time.to_string()).as_deref());
     headers.maybe(FIRST_ATTEMPT, travel.first_attempt.map(|time| time.to_string()).as_deref());
+    if travel.unsure {
+        headers.number(UNSURE, 1);
+    }
     headers.maybe(NOT_BEFORE, travel.not_before.map(|time| time.to_string()).as_deref());
     keep(&mut headers, original.headers().as_ref(), Keep::NoHistory);
     Outgoing { queue: queue_name(queue), properties: properties(original), headers, body: body.clone() }
@@ -119,16 +152,17 @@ fn may_stay(name: &str, which: Keep) -> bool {
         "x-delivery-count" | "x-acquired-count" => false,
         PUBLISH_ID => false,
         // Ours are written afresh or belong to a trip that is over.
-        ATTEMPTS | FIRST_SEEN | FIRST_ATTEMPT | NOT_BEFORE => false,
+        ATTEMPTS | FIRST_SEEN | FIRST_ATTEMPT | NOT_BEFORE | UNSURE => false,
         _ if name.starts_with("x-death") || name.starts_with("x-first-death-") || name.starts_with("x-last-death-") => {
             which == Keep::History
         }
+        REASON | ERROR | WORKER | REPLY | BODY_BYTES => which != Keep::Request,
         _ => true,
     }
 }
 
 /// The headers as a table with the publish id in it.
-pub(crate) fn numbered(headers: Headers, publish_id: i64) -> FieldTable {
+pub fn numbered(headers: Headers, publish_id: i64) -> FieldTable {
     let mut table = headers.into_table();
     table.insert(short(PUBLISH_ID), AMQPValue::LongLongInt(publish_id));
     table
@@ -137,9 +171,8 @@ pub(crate) fn numbered(headers: Headers, publish_id: i64) -> FieldTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::headers::{MAX_HEADERS, number, text};
+    use crate::broker::headers::{MAX_HEADERS, number};
     use crate::model::{ErrorKind, Failure, Reply};
-    use crate::pipeline::ports::DeathReason;
 
     fn original() -> BasicProperties {
         let mut headers = FieldTable::default();
@@ -257,6 +290,47 @@ mod tests {
         let bytes: usize = headers.into_iter().map(|(name, _)| name.as_str().len() + 100).sum();
         assert!(bytes <= MAX_HEADERS + 1024, "{bytes}");
         assert!(headers.contains_key("h0"));
+    }
+
+    #[test]
+    fn a_redriven_letter_is_the_request_again_and_says_nothing_of_its_death() {
+        let dead = dead_letter("dead", &original(), &Bytes::from_static(b"body"), &note("no queue", None), "w");
+        let letter = dead.properties.with_headers(numbered(dead.headers, 7));
+        let out = redriven("requests", &letter, &dead.body);
+        assert_eq!(out.queue.as_str(), "requests");
+        assert_eq!(&out.body[..], b"body");
+        assert_eq!(out.properties.message_id().as_ref().unwrap().as_str(), "m");
+        assert_eq!(out.properties.correlation_id().as_ref().unwrap().as_str(), "c");
+        assert_eq!(out.properties.reply_to().as_ref().unwrap().as_str(), "answers");
+        assert_eq!(*out.properties.delivery_mode(), Some(2));
+        let headers = out.headers.into_table();
+        let names: Vec<_> = headers.inner().keys().map(ShortString::as_str).collect();
+        assert_eq!(names, ["mine", REDRIVEN, "traceparent"]);
+    }
+
+    #[test]
+    fn a_redriven_letter_that_never_reached_a_provider_does_not_claim_that_it_did() {
+        let note = DeathNote { reason: DeathReason::Malformed, ..note("wrong", None) };
+        let dead = dead_letter("dead", &original(), &Bytes::new(), &note, "w");
+        let letter = dead.properties.with_headers(numbered(dead.headers, 7));
+        assert!(!redriven("requests", &letter, &dead.body).headers.into_table().contains_key(REDRIVEN));
+    }
+
+    #[test]
+    fn a_renewed_letter_keeps_everything_but_the_counts_of_deliveries() {
+        let dead = dead_letter("dead", &original(), &Bytes::new(), &note("no queue", None), "w");
+        let mut headers = numbered(dead.headers, 7);
+        headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(9));
+        let (properties, renewed) = renewed(&dead.properties.with_headers(headers));
+        assert_eq!(number(&renewed, ATTEMPTS), Some(4));
+        assert_eq!(text(&renewed, FIRST_SEEN).as_deref(), Some("2026-11-22T10:00:00Z"));
+        for name in [REASON, ERROR, WORKER, "mine", "x-death"] {
+            assert!(renewed.contains_key(name), "{name}");
+        }
+        for name in ["x-delivery-count", PUBLISH_ID] {
+            assert!(!renewed.contains_key(name), "{name}");
+        }
+        assert_eq!(properties.message_id().as_ref().unwrap().as_str(), "m");
     }
 
     #[test]

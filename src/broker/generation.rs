@@ -13,15 +13,17 @@ use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::connection::{ConnectError, Dialer, ROLES, look, watch_events};
 use super::consumer::{Intake, subscribe, unsubscribe};
 use super::lifeline::Lifeline;
+use super::pace::Manner;
 use super::publishing::{self, Job};
 use super::topology::{self, TopologyError};
+use super::watchdog::{Look, Watchdog};
 use super::{Publisher, depth, headers, settler};
 use crate::config;
 use crate::pipeline::ports::Handler;
@@ -32,6 +34,8 @@ use crate::telemetry::metrics::Metrics;
 const SET_UP_WITHIN: Duration = Duration::from_secs(60);
 /// Each step of closing down in good order.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// Each step of closing what is left of a lost generation. What is not closed by then is dropped, which closes it too.
+const CLEAR_WITHIN: Duration = Duration::from_secs(1);
 
 /// What outlives a generation.
 pub(crate) struct Context<H> {
@@ -78,6 +82,8 @@ pub(crate) enum End {
     Stopped,
     /// Something failed.
     Lost(String),
+    /// It was a careful one, and nothing failed.
+    Calm,
 }
 
 /// Connections and channels, ready for work.
@@ -87,11 +93,19 @@ pub(crate) struct Generation {
     consume: Channel,
     publish: Channel,
     consumer: Consumer,
+    prefetch: u16,
+    /// For how long it works, where that is limited.
+    lasts: Option<Duration>,
 }
 
 impl Generation {
     /// Connects, declares, subscribes: all of it or nothing.
-    pub(crate) async fn build<H>(dialer: &mut Dialer, context: &Context<H>) -> Result<Self, BuildError> {
+    pub(crate) async fn build<H>(
+        dialer: &mut Dialer,
+        context: &Context<H>,
+        manner: Manner,
+    ) -> Result<Self, BuildError> {
+        let (prefetch, lasts) = manner.bounds(context.settings.prefetch);
         let name = |role: &str| format!("sharelink {} {role}", context.worker_name);
         let consuming = dialer.dial(&name("consume")).await?;
         let publishing = dialer.dial(&name("publish")).await?;
@@ -101,17 +115,17 @@ impl Generation {
             publish.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
             let consume = consuming.create_channel().await?;
             // For each consumer of the channel; `global` means something else and is denied from RabbitMQ 4.3 on.
-            consume.basic_qos(context.settings.prefetch, BasicQosOptions { global: false }).await?;
+            consume.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
             let consumer = subscribe(&consume, &context.settings.request_queue, &context.worker_name).await?;
             Ok::<_, BuildError>((publish, consume, consumer))
         };
         let (publish, consume, consumer) = timeout(SET_UP_WITHIN, set_up).await.map_err(|_| BuildError::TooSlow)??;
-        Ok(Self { consuming, publishing, consume, publish, consumer })
+        Ok(Self { consuming, publishing, consume, publish, consumer, prefetch, lasts })
     }
 
     /// Works until the worker stops or something fails.
-    pub(crate) async fn serve<H: Handler<Publisher>>(self, context: &Context<H>) -> End {
-        let Self { consuming, publishing, consume, publish, consumer } = self;
+    pub(crate) async fn serve<H: Handler<Publisher>>(self, context: &Context<H>, watchdog: &mut Watchdog) -> End {
+        let Self { consuming, publishing, consume, publish, consumer, prefetch, lasts } = self;
         let lifeline = Lifeline::default();
         let (blocked_sender, blocked) = watch::channel(None);
         watch_events(&consuming, "consume", lifeline.clone(), None);
@@ -144,18 +158,24 @@ impl Generation {
             context.stopping.child_token(),
         );
         let mut subscription = Subscription { channel: consume.clone(), consumer: Some(consumer), blocked };
+        let (ready_sender, ready) = watch::channel(0);
+        watchdog.begin();
 
         context.up(true);
         let lost = tokio::select! {
             biased;
-            why = lifeline.ended() => Some(why),
+            why = lifeline.ended() => Some(Some(why)),
             () = context.stopping.cancelled() => None,
-            why = work(context, &mut intake, &mut subscription) => Some(why),
-            why = look([consuming.status(), publishing.status()], [&consume, &publish]) => Some(why),
-            never = depth::watch(&consuming, &context.settings, &context.metrics) => match never {},
+            () = after(lasts) => Some(None),
+            why = work(context, &mut intake, &mut subscription, ready, watchdog, prefetch) => Some(Some(why)),
+            why = look([consuming.status(), publishing.status()], [&consume, &publish]) => Some(Some(why)),
+            never = depth::watch(&consuming, &context.settings, &context.metrics, ready_sender) => match never {},
         };
         let lost = match lost {
             Some(why) => {
+                // Told before anything is cleared away, which may take its time.
+                context.health.down(why.as_deref().unwrap_or("the connections are being replaced"));
+                context.up(false);
                 intake.leave();
                 Some(why)
             }
@@ -167,25 +187,35 @@ impl Generation {
                 );
                 tokio::select! {
                     biased;
-                    why = lifeline.ended() => Some(why),
+                    why = lifeline.ended() => Some(Some(why)),
                     () = drain(context.grace, intake, subscription, settle_task) => None,
                 }
             }
         };
+        let within = if lost.is_some() { CLEAR_WITHIN } else { CLOSE_WITHIN };
         // Nothing waits for a confirm any more, or it cannot come.
         closing.cancel();
-        let _ = timeout(CLOSE_WITHIN, publish_task).await;
+        let _ = timeout(within, publish_task).await;
         context.up(false);
         let end = match lost {
-            Some(why) => End::Lost(why),
+            Some(Some(why)) => End::Lost(why),
+            Some(None) => End::Calm,
             None => End::Stopped,
         };
         // The broker hands out what was not settled as soon as the consuming connection is closed.
-        let quiet = |what| async move { drop(timeout(CLOSE_WITHIN, what).await) };
+        let quiet = |what| async move { drop(timeout(within, what).await) };
         let closed = [&consuming, &publishing].map(|connection| quiet(connection.close(200, headers::short("OK"))));
         futures_util::future::join_all(closed).await;
         lifeline.end("closed");
         end
+    }
+}
+
+/// Waits for so long; for ever where nothing is said.
+async fn after(wait: Option<Duration>) {
+    match wait {
+        Some(wait) => tokio::time::sleep(wait).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -209,7 +239,11 @@ async fn work<H: Handler<Publisher>>(
     context: &Context<H>,
     intake: &mut Intake<H>,
     subscription: &mut Subscription,
+    mut ready: watch::Receiver<u32>,
+    watchdog: &mut Watchdog,
+    prefetch: u16,
 ) -> String {
+    let began = Instant::now();
     loop {
         tokio::select! {
             biased;
@@ -217,6 +251,19 @@ async fn work<H: Handler<Publisher>>(
                 let why = subscription.blocked.borrow_and_update().clone();
                 if let Err(error) = pause_or_resume(context, intake, subscription, why.as_deref()).await {
                     return format!("consuming could not be resumed: {error}");
+                }
+            }
+            Ok(()) = ready.changed() => {
+                let look = Look {
+                    at: began.elapsed(),
+                    ready: *ready.borrow_and_update(),
+                    taken: intake.taken(),
+                    held: intake.held(),
+                    prefetch,
+                    paused: subscription.consumer.is_none(),
+                };
+                if let Some(why) = watchdog.look(look) {
+                    return why;
                 }
             }
             () = intake.ended() => {}

@@ -6,24 +6,39 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 /// Headers of one message must fit one frame, which the broker negotiates down to 8192 bytes at worst; the other
 /// properties need up to 3.5 KiB of it.
-pub(crate) const MAX_HEADERS: usize = 4096;
+pub const MAX_HEADERS: usize = 4096;
 
 /// Longest AMQP short string, in bytes.
 const MAX_SHORT: usize = 255;
 
 /// Numbers a published message, so that a returned one is recognised.
-pub(crate) const PUBLISH_ID: &str = "sharelink-publish-id";
+pub const PUBLISH_ID: &str = "sharelink-publish-id";
 /// Attempts made before this delivery.
-pub(crate) const ATTEMPTS: &str = "sharelink-attempts";
+pub const ATTEMPTS: &str = "sharelink-attempts";
 /// When the request was first seen, RFC 3339.
-pub(crate) const FIRST_SEEN: &str = "sharelink-first-seen";
+pub const FIRST_SEEN: &str = "sharelink-first-seen";
 /// When the first attempt was made, RFC 3339.
-pub(crate) const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
+pub const FIRST_ATTEMPT: &str = "sharelink-first-attempt";
+/// 1 where an earlier attempt may have made the link although no answer came.
+pub(crate) const UNSURE: &str = "sharelink-unsure";
 /// No call before this time, RFC 3339.
-pub(crate) const NOT_BEFORE: &str = "sharelink-not-before";
+pub const NOT_BEFORE: &str = "sharelink-not-before";
+
+/// Why a letter is dead.
+pub(crate) const REASON: &str = "sharelink-reason";
+/// The sentence for a person.
+pub(crate) const ERROR: &str = "sharelink-error";
+/// Who buried it.
+pub(crate) const WORKER: &str = "sharelink-worker";
+/// The reply that could not be delivered, as JSON.
+pub(crate) const REPLY: &str = "sharelink-reply";
+/// How long the body was, where it was cut.
+pub(crate) const BODY_BYTES: &str = "sharelink-body-bytes";
+/// Present on a request that was a dead letter and may have reached the provider before it became one.
+pub(crate) const REDRIVEN: &str = "sharelink-redriven";
 
 /// The longest beginning of `text` that has at most `limit` bytes and ends at a character's end.
-pub(crate) fn cut(text: &str, limit: usize) -> &str {
+pub fn cut(text: &str, limit: usize) -> &str {
     let mut end = limit.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -32,12 +47,12 @@ pub(crate) fn cut(text: &str, limit: usize) -> &str {
 }
 
 /// `text` as a short string, cut to 255 bytes.
-pub(crate) fn short(text: &str) -> ShortString {
+pub fn short(text: &str) -> ShortString {
     ShortString::try_new(cut(text, MAX_SHORT)).unwrap_or_default()
 }
 
 /// A header's text, whether the publisher's library wrote it as a string or as a byte array.
-pub(crate) fn text(headers: &FieldTable, name: &str) -> Option<String> {
+pub fn text(headers: &FieldTable, name: &str) -> Option<String> {
     let bytes = match headers.inner().get(name)? {
         AMQPValue::ShortString(text) => return Some(text.as_str().to_owned()),
         AMQPValue::LongString(text) => text.as_bytes(),
@@ -48,7 +63,7 @@ pub(crate) fn text(headers: &FieldTable, name: &str) -> Option<String> {
 }
 
 /// A header's whole number, of whatever width, as far as it is not negative.
-pub(crate) fn number(headers: &FieldTable, name: &str) -> Option<u64> {
+pub fn number(headers: &FieldTable, name: &str) -> Option<u64> {
     match headers.inner().get(name)? {
         AMQPValue::ShortShortInt(number) => u64::try_from(*number).ok(),
         AMQPValue::ShortShortUInt(number) => Some(u64::from(*number)),
@@ -63,37 +78,43 @@ pub(crate) fn number(headers: &FieldTable, name: &str) -> Option<u64> {
 
 /// A table that stays within [`MAX_HEADERS`]: what does not fit any more is left out.
 #[derive(Debug)]
-pub(crate) struct Headers {
+pub struct Headers {
     table: FieldTable,
     left: usize,
 }
 
+impl Default for Headers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Headers {
     /// An empty table with room for the publish id.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let left = MAX_HEADERS.saturating_sub(PUBLISH_ID.len() + 16);
         Self { table: FieldTable::default(), left }
     }
 
     /// Adds a text where it fits.
-    pub(crate) fn text(&mut self, name: &'static str, text: &str) {
+    pub fn text(&mut self, name: &'static str, text: &str) {
         self.add(short(name), AMQPValue::LongString(text.into()));
     }
 
     /// Adds a text where there is one and it fits.
-    pub(crate) fn maybe(&mut self, name: &'static str, text: Option<&str>) {
+    pub fn maybe(&mut self, name: &'static str, text: Option<&str>) {
         if let Some(text) = text {
             self.text(name, text);
         }
     }
 
     /// Adds a number where it fits.
-    pub(crate) fn number(&mut self, name: &'static str, number: u32) {
+    pub fn number(&mut self, name: &'static str, number: u32) {
         self.add(short(name), AMQPValue::LongLongInt(i64::from(number)));
     }
 
     /// Adds a value where it fits and the name is not taken yet.
-    pub(crate) fn add(&mut self, name: ShortString, value: AMQPValue) {
+    pub fn add(&mut self, name: ShortString, value: AMQPValue) {
         let size = 2 + name.as_str().len() + size(&value);
         if size <= self.left && !self.table.contains_key(name.as_str()) {
             self.left -= size;
@@ -102,7 +123,7 @@ impl Headers {
     }
 
     /// The table.
-    pub(crate) fn into_table(self) -> FieldTable {
+    pub fn into_table(self) -> FieldTable {
         self.table
     }
 }

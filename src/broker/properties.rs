@@ -7,15 +7,18 @@ use jiff::Timestamp;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
 
-use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, number, text};
+use super::headers::{ATTEMPTS, FIRST_ATTEMPT, FIRST_SEEN, NOT_BEFORE, REASON, REDRIVEN, UNSURE, number, text};
 use crate::model::{Envelope, Properties, Trace, Travel};
 
 /// Reads a message. `redelivered` is the broker's flag.
-pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: bool) -> Envelope {
+pub fn envelope(body: Bytes, properties: &BasicProperties, redelivered: bool) -> Envelope {
     let none = FieldTable::default();
     let headers = properties.headers().as_ref().unwrap_or(&none);
-    // Quorum queues count from the first return on; the header is absent on a first delivery.
-    let deliveries = small(number(headers, "x-delivery-count"));
+    // Quorum queues count from the first return on. On a first delivery the header can only be the publisher's own.
+    let deliveries = if redelivered { small(number(headers, "x-delivery-count")) } else { 0 };
+    // A dead letter that somebody moved back by hand begins anew.
+    let none = FieldTable::default();
+    let ours = if headers.inner().contains_key(REASON) { &none } else { headers };
     Envelope {
         body,
         properties: Properties {
@@ -27,12 +30,13 @@ pub(crate) fn envelope(body: Bytes, properties: &BasicProperties, redelivered: b
             trace: Trace { parent: text(headers, "traceparent"), state: text(headers, "tracestate") },
         },
         travel: Travel {
-            attempts: small(number(headers, ATTEMPTS)),
-            first_seen: time(headers, FIRST_SEEN),
-            first_attempt: time(headers, FIRST_ATTEMPT),
-            not_before: time(headers, NOT_BEFORE),
+            attempts: small(number(ours, ATTEMPTS)),
+            first_seen: time(ours, FIRST_SEEN),
+            first_attempt: time(ours, FIRST_ATTEMPT),
+            not_before: time(ours, NOT_BEFORE),
+            unsure: number(ours, UNSURE) == Some(1),
             deliveries,
-            redelivered: redelivered || deliveries > 0,
+            redelivered: redelivered || [REDRIVEN, REASON].iter().any(|name| headers.contains_key(name)),
         },
     }
 }
@@ -88,12 +92,29 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_count_is_a_redelivery_even_without_the_flag() {
+    fn a_delivery_count_is_believed_only_where_the_broker_says_that_it_delivers_again() {
         let mut headers = FieldTable::default();
         headers.insert("x-delivery-count".into(), AMQPValue::LongLongInt(2));
-        let travel = read(&BasicProperties::default().with_headers(headers), false).travel;
-        assert_eq!((travel.deliveries, travel.redelivered), (2, true));
+        let counted = BasicProperties::default().with_headers(headers);
+        assert_eq!(read(&counted, true).travel.deliveries, 2);
+        assert_eq!(read(&counted, false).travel, Travel::default());
         assert!(read(&BasicProperties::default(), true).travel.redelivered);
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_moved_back_begins_anew_but_may_have_reached_the_provider() {
+        let anew = Travel { redelivered: true, ..Travel::default() };
+        for (mark, value) in
+            [(REASON, AMQPValue::LongString("malformed".into())), (REDRIVEN, AMQPValue::LongLongInt(1))]
+        {
+            let mut headers = FieldTable::default();
+            if mark == REASON {
+                headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(8));
+                headers.insert(FIRST_SEEN.into(), AMQPValue::LongString("2026-11-22T10:00:00Z".into()));
+            }
+            headers.insert(mark.into(), value);
+            assert_eq!(read(&BasicProperties::default().with_headers(headers), false).travel, anew, "{mark}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::copies::numbered;
 use super::headers::{Headers, PUBLISH_ID, number};
 use super::ledger::{Confirmed, Ledger, Returned};
 use super::lifeline::Lifeline;
+use crate::pipeline::crash_point::{Point, reached};
 use crate::pipeline::ports::PublishFailure;
 
 /// Largest body sent, in bytes: half of what RabbitMQ accepts from 4.0 on. A larger one is answered with the end of
@@ -32,7 +33,7 @@ const WINDOW: usize = 512;
 
 /// A message to be sent through the default exchange.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub struct Outgoing {
     /// The queue.
     pub queue: ShortString,
     /// All properties but the headers.
@@ -78,6 +79,7 @@ pub(crate) async fn serve(
             _ = lifeline.ended() => return,
             completed = sent.completed(), if !sent.is_empty() => {
                 progress = Instant::now();
+                reached(Point::Replied);
                 match read(completed) {
                     Ok(batch) => {
                         for (id, verdict) in ledger.judge(batch, sent.len()) {

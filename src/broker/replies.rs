@@ -20,11 +20,11 @@ const APP_ID: &str = "sharelink";
 const JSON: &str = "application/json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
 /// Persistent, for the requester's queue as for ours.
-pub(crate) const PERSISTENT: u8 = 2;
+pub const PERSISTENT: u8 = 2;
 
 /// Which queues replies may go to.
 #[derive(Debug, Clone)]
-pub(crate) struct Routes {
+pub struct Routes {
     allow: Vec<String>,
     request_queue: String,
     dead_letter_queue: String,
@@ -34,7 +34,7 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// The routes of the configuration.
-    pub(crate) fn new(settings: &config::Broker) -> Self {
+    pub fn new(settings: &config::Broker) -> Self {
         Self {
             allow: settings.reply_to_allow.clone(),
             request_queue: settings.request_queue.clone(),
@@ -45,7 +45,7 @@ impl Routes {
     }
 
     /// The queue that was asked for, where a reply may be sent to it.
-    pub(crate) fn asked<'a>(&self, envelope: &'a Envelope) -> Option<&'a str> {
+    pub fn asked<'a>(&self, envelope: &'a Envelope) -> Option<&'a str> {
         envelope.properties.reply_to.as_deref().filter(|queue| self.allows(queue))
     }
 
@@ -88,7 +88,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 
 /// Where a reply is being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum To<'a> {
+pub enum To<'a> {
     /// The queue that the request asked for.
     Asked(&'a str),
     /// The configured reply queue.
@@ -112,12 +112,7 @@ struct CloudEvent<'a> {
 ///
 /// # Errors
 /// Where the reply cannot be written as JSON; its members are text and numbers, so that is a bug.
-pub(crate) fn compose(
-    routes: &Routes,
-    envelope: &Envelope,
-    reply: &Reply,
-    to: To<'_>,
-) -> Result<Outgoing, serde_json::Error> {
+pub fn compose(routes: &Routes, envelope: &Envelope, reply: &Reply, to: To<'_>) -> Result<Outgoing, serde_json::Error> {
     let id = message_id(envelope, reply);
     let asked = &envelope.properties;
     let cloud_event = asked.content_type.as_deref().is_some_and(is_cloud_event);
@@ -181,6 +176,8 @@ fn message_id(envelope: &Envelope, reply: &Reply) -> String {
     part(b'm', request.message_id.as_deref().unwrap_or_default().as_bytes());
     part(b'c', request.correlation_id.as_deref().unwrap_or_default().as_bytes());
     part(b'b', &envelope.body);
+    // Made up where the request has none at all: two such requests of the same words are two.
+    part(b'i', reply.id.as_bytes());
     match &reply.result {
         Ok((_, link)) => part(b'l', link.id.as_bytes()),
         Err(failure) => part(b'f', failure.kind.as_str().as_bytes()),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::lifeline::Lifeline;
 use super::{Moved, Replied};
+use crate::pipeline::crash_point::{Point, reached};
 use crate::pipeline::settle::{Answered, Settlement};
 use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
 
@@ -55,6 +56,7 @@ pub(crate) async fn settle(
         let up_to = contiguous(&tags, held.keys().next().copied());
         for (tag, covers) in steps(&tags, up_to) {
             let sent = channel.basic_ack(tag, BasicAckOptions { multiple: covers > 1 }).await;
+            reached(Point::Acknowledged);
             for _ in 0..covers {
                 let Some((_, (settlement, since))) = acks.pop_first() else { break };
                 if count(&metrics, &lifeline, sent.clone(), &settlement) {

@@ -14,18 +14,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::connection::{ConnectError, Dialer};
+use super::depth;
 use super::generation::{BuildError, Context, End, Generation};
+use super::pace::Pace;
 use super::publisher::Publisher;
 use super::topology::TopologyError;
+use super::watchdog::Watchdog;
 use crate::config;
 use crate::pipeline::ports::Handler;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// Shortest pause before another generation, before jitter.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause. A generation that lasted longer than this was a good one, and the pauses start anew.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many times in a row messages may be found waiting, and none delivered in between.
+const STALLED_LOOKS: u32 = 3;
 
 /// Why the worker cannot start; each needs somebody to change something.
 #[derive(Debug, thiserror::Error)]
@@ -84,26 +85,30 @@ async fn tick(health: &Health) -> Infallible {
 async fn supervise<H: Handler<Publisher>>(mut dialer: Dialer, context: &Context<H>) -> Result<(), StartError> {
     let Context { health, stopping, .. } = context;
     let mut was_ready = false;
-    let mut failures = 0;
+    let mut pace = Pace::default();
+    let mut watchdog = Watchdog::new(depth::every(&context.settings).saturating_mul(STALLED_LOOKS));
     loop {
         let built = tokio::select! {
             biased;
             () = stopping.cancelled() => break,
-            built = Generation::build(&mut dialer, context) => built,
+            built = Generation::build(&mut dialer, context, pace.manner()) => built,
         };
-        let why = match built {
+        let (why, pause) = match built {
             Ok(generation) => {
                 info!(request_queue = context.settings.request_queue, "connected to the broker and consuming");
+                if was_ready {
+                    context.metrics.broker_reconnects.inc();
+                }
                 was_ready = true;
                 let since = Instant::now();
-                match generation.serve(context).await {
+                match generation.serve(context, &mut watchdog).await {
                     End::Stopped => break,
-                    End::Lost(why) => {
-                        if since.elapsed() > LONGEST_PAUSE {
-                            failures = 0;
-                        }
-                        why
+                    End::Calm => {
+                        info!("requests are fetched as configured again");
+                        pace.calm();
+                        continue;
                     }
+                    End::Lost(why) => (why, pace.lost(since.elapsed(), fastrand::f64())),
                 }
             }
             Err(BuildError::Connect(error @ (ConnectError::Url(_) | ConnectError::Refused { .. }))) if !was_ready => {
@@ -112,40 +117,16 @@ async fn supervise<H: Handler<Publisher>>(mut dialer: Dialer, context: &Context<
             Err(BuildError::Topology(error @ (TopologyError::Missing(_) | TopologyError::Name(_)))) if !was_ready => {
                 return Err(StartError::Topology(error));
             }
-            Err(error) => error.to_string(),
+            Err(error) => (error.to_string(), pace.not_built(fastrand::f64())),
         };
         health.down(&why);
-        let pause = pause(failures, fastrand::f64());
-        warn!(why, next_attempt_ms = pause.as_millis(), "not connected to the broker");
-        failures = failures.saturating_add(1);
+        warn!(why, next_attempt_ms = pause.as_millis(), manner = ?pace.manner(), "not connected to the broker");
         tokio::select! {
             biased;
             () = stopping.cancelled() => break,
             () = sleep(pause) => {}
         }
-        context.metrics.broker_reconnects.inc();
     }
     health.stopping();
     Ok(())
-}
-
-/// The pause after so many failures in a row: doubled each time up to the longest, of which `dice` (0 to 1) takes
-/// away up to a half, so that many workers do not come back at the same moment.
-fn pause(failures: u32, dice: f64) -> Duration {
-    let full = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_PAUSE);
-    full.mul_f64(1.0 - dice.clamp(0.0, 1.0) / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_the_longest_and_keep_at_least_half_of_it() {
-        assert_eq!(pause(0, 0.0), Duration::from_millis(500));
-        assert_eq!(pause(1, 0.0), Duration::from_secs(1));
-        assert_eq!(pause(3, 1.0), Duration::from_secs(2));
-        assert_eq!(pause(u32::MAX, 0.0), LONGEST_PAUSE);
-        assert_eq!(pause(u32::MAX, 1.0), LONGEST_PAUSE / 2);
-    }
 }

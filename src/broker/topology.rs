@@ -18,6 +18,11 @@ pub const ROUTING_KEY: &str = "request";
 /// How many deliveries the broker allows beyond `broker.max_deliveries` before it takes a request away by itself.
 const DELIVERIES_BEYOND_OURS: u32 = 4;
 
+/// The dead-letter queue's delivery limit. From RabbitMQ 4.0 on a quorum queue that is declared without one drops a letter at
+/// its 21st return. `-1` means "none" only from 4.0 on: 3.10 accepts it and drops every letter at its first return. A number
+/// that nobody reaches means the same everywhere (each run on 3.10.8 and 4.0.5).
+const LOOKS_AT_A_LETTER: i64 = 1_000_000_000;
+
 /// The delay queues: a queue has one time to live, so that messages leave it in the order in which they came.
 const LADDER: [(&str, u32); 11] = [
     ("1s", 1),
@@ -53,13 +58,13 @@ pub(crate) fn delay_queue(request_queue: &str, wait: Duration) -> String {
 
 /// A queue and the arguments it is declared with.
 #[derive(Debug, Clone, PartialEq)]
-struct Queue {
-    name: String,
-    arguments: FieldTable,
+pub(crate) struct Queue {
+    pub name: String,
+    pub arguments: FieldTable,
 }
 
 /// Every queue the worker needs.
-fn queues(settings: &config::Broker) -> Vec<Queue> {
+pub(crate) fn queues(settings: &config::Broker) -> Vec<Queue> {
     let quorum = settings.queue_type == QueueType::Quorum;
     let typed = || {
         let mut arguments = FieldTable::default();
@@ -77,8 +82,12 @@ fn queues(settings: &config::Broker) -> Vec<Queue> {
         }
         arguments
     };
+    let mut letters = typed();
+    if quorum {
+        letters.insert(short("x-delivery-limit"), AMQPValue::LongLongInt(LOOKS_AT_A_LETTER));
+    }
     let mut queues = vec![
-        Queue { name: settings.dead_letter_queue.clone(), arguments: typed() },
+        Queue { name: settings.dead_letter_queue.clone(), arguments: letters },
         Queue { name: settings.reply_queue.clone(), arguments: typed() },
         Queue { name: settings.request_queue.clone(), arguments: dead_lettered_to(&settings.dead_letter_queue) },
     ];
@@ -127,7 +136,7 @@ pub enum TopologyError {
 /// # Errors
 /// See [`TopologyError`].
 pub async fn establish(connection: &Connection, settings: &config::Broker) -> Result<(), TopologyError> {
-    let mut desk = Desk { connection, channel: None };
+    let mut desk = Desk::new(connection);
     match settings.topology {
         Topology::Declare => declare(&mut desk, settings).await,
         Topology::Verify => verify(&mut desk, settings).await,
@@ -176,7 +185,7 @@ fn refused(error: &lapin::Error) -> bool {
     code(error).is_some_and(|code| matches!(code, 403 | 405 | 406))
 }
 
-fn code(error: &lapin::Error) -> Option<u16> {
+pub(crate) fn code(error: &lapin::Error) -> Option<u16> {
     match error.kind() {
         ErrorKind::ProtocolError(error) => Some(error.get_id()),
         _ => None,
@@ -207,13 +216,19 @@ fn name(name: &str) -> Result<ShortString, TopologyError> {
 }
 
 /// Asks on a channel of its own, because a refused declaration ends the channel it was made on.
-struct Desk<'a> {
+pub(crate) struct Desk<'a> {
     connection: &'a Connection,
     channel: Option<Channel>,
 }
 
-impl Desk<'_> {
-    async fn channel(&mut self) -> lapin::Result<Channel> {
+impl<'a> Desk<'a> {
+    /// A desk at this connection; no channel is opened yet.
+    pub(crate) fn new(connection: &'a Connection) -> Self {
+        Self { connection, channel: None }
+    }
+
+    /// The channel in use, or another one where that has ended.
+    pub(crate) async fn channel(&mut self) -> lapin::Result<Channel> {
         if let Some(channel) = self.channel.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
@@ -222,14 +237,21 @@ impl Desk<'_> {
         Ok(channel)
     }
 
-    async fn exchange(&mut self, name: &ShortString, passive: bool) -> lapin::Result<()> {
+    /// Declares the exchange, or only asks whether it is there.
+    pub(crate) async fn exchange(&mut self, name: &ShortString, passive: bool) -> lapin::Result<()> {
         let options =
             ExchangeDeclareOptions { passive, durable: true, auto_delete: false, internal: false, nowait: false };
         let channel = self.channel().await?;
         channel.exchange_declare(name.clone(), ExchangeKind::Topic, options, FieldTable::default()).await
     }
 
-    async fn queue(&mut self, name: &ShortString, passive: bool, arguments: FieldTable) -> lapin::Result<()> {
+    /// Declares a queue, or only asks whether it is there.
+    pub(crate) async fn queue(
+        &mut self,
+        name: &ShortString,
+        passive: bool,
+        arguments: FieldTable,
+    ) -> lapin::Result<()> {
         let options =
             QueueDeclareOptions { passive, durable: true, exclusive: false, auto_delete: false, nowait: false };
         self.channel().await?.queue_declare(name.clone(), options, arguments).await.map(drop)
@@ -299,16 +321,21 @@ pub(crate) mod tests {
             find(&queues, "requests.delay.30s").inner().get("x-message-ttl"),
             Some(&AMQPValue::LongLongInt(30_000))
         );
-        for name in ["replies", "dead"] {
-            assert_eq!(find(&queues, name).inner().len(), 1);
-        }
+        assert_eq!(find(&queues, "replies").inner().len(), 1);
+    }
+
+    #[test]
+    fn the_dead_letter_queue_never_drops_a_letter_for_being_looked_at() {
+        let queues = queues(&settings(QueueType::Quorum));
+        let limit = find(&queues, "dead").inner().get("x-delivery-limit").cloned();
+        assert_eq!(limit, Some(AMQPValue::LongLongInt(LOOKS_AT_A_LETTER)));
     }
 
     #[test]
     fn classic_queues_have_no_argument_that_only_quorum_queues_know() {
         for queue in queues(&settings(QueueType::Classic)) {
             assert_eq!(queue.arguments.inner().get("x-queue-type"), Some(&text("classic")));
-            for argument in ["x-dead-letter-strategy", "x-overflow"] {
+            for argument in ["x-dead-letter-strategy", "x-overflow", "x-delivery-limit"] {
                 assert!(!queue.arguments.contains_key(argument), "{} {argument}", queue.name);
             }
         }

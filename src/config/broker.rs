@@ -30,6 +30,15 @@ pub(super) fn read(reader: &mut Reader<'_>, needed: bool) -> Broker {
         None => vec!["*".to_owned()],
     };
     let seconds = Duration::from_secs;
+    let queue_type = section
+        .word("queue_type", &[("quorum", QueueType::Quorum), ("classic", QueueType::Classic)])
+        .unwrap_or(QueueType::Quorum);
+    if queue_type == QueueType::Classic {
+        let place = section.place_of("queue_type");
+        let text = "classic queues do not count deliveries: a request that keeps stopping workers comes back for ever, and \
+                    a dead letter can be lost on its way; prefer quorum";
+        section.warn(&place, "queue_type", text);
+    }
     Broker {
         urls,
         request_queue,
@@ -41,9 +50,7 @@ pub(super) fn read(reader: &mut Reader<'_>, needed: bool) -> Broker {
         topology: section
             .word("topology", &[("declare", Topology::Declare), ("verify", Topology::Verify)])
             .unwrap_or(Topology::Declare),
-        queue_type: section
-            .word("queue_type", &[("quorum", QueueType::Quorum), ("classic", QueueType::Classic)])
-            .unwrap_or(QueueType::Quorum),
+        queue_type,
         reply_to_allow,
         max_request_bytes: section.integer("max_request_bytes", 1_048_576, 1024..=134_217_728),
         max_deliveries: section.integer("max_deliveries", 16, 1..=1000),

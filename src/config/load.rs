@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::auth::METHODS;
 use super::problems::{Place, Problem, Problems};
 use super::provider::{APIS, KINDS};
-use super::reader::Reader;
+use super::reader::{ReadFile, Reader};
 use super::secrets::{read_secret_file, read_small_file};
 use super::tree::{Layers, PREFIX};
 use super::{Policy, Settings, broker, policy, process, provider, unknown};
@@ -69,7 +69,7 @@ pub fn load_for(
             }),
         }
     }
-    read_layers(needs, layers, problems)
+    read_layers(needs, layers, problems, &read_secret_file)
 }
 
 /// [`load`] of a text that is at hand instead of a file; `name` stands for the file in messages.
@@ -77,18 +77,36 @@ pub fn load_for(
 /// # Errors
 /// As for [`load_for`].
 pub fn load_text(name: &str, text: &str, env: impl Iterator<Item = (String, String)>) -> Result<Loaded, Problems> {
+    load_text_with(name, text, env, &read_secret_file)
+}
+
+/// [`load_text`] without I/O: `read_file` gives the content of the files that secrets are in, or says in words why not.
+///
+/// # Errors
+/// As for [`load_for`].
+pub fn load_text_with(
+    name: &str,
+    text: &str,
+    env: impl Iterator<Item = (String, String)>,
+    read_file: &dyn Fn(&Path) -> Result<String, String>,
+) -> Result<Loaded, Problems> {
     let mut layers = Layers::default();
     let mut problems = layers.read_environment(env);
     problems.extend(layers.read_file(name, text));
-    read_layers(Needs { broker: true, providers: true }, layers, problems)
+    read_layers(Needs { broker: true, providers: true }, layers, problems, read_file)
 }
 
-fn read_layers(needs: Needs, layers: Layers, mut problems: Vec<Problem>) -> Result<Loaded, Problems> {
+fn read_layers(
+    needs: Needs,
+    layers: Layers,
+    mut problems: Vec<Problem>,
+    read_file: ReadFile<'_>,
+) -> Result<Loaded, Problems> {
     // With half a file, what is missing or unknown cannot be told.
     if problems.iter().any(|problem| matches!(problem.place, Place::File { .. })) {
         return Err(Problems::new(problems));
     }
-    let mut reader = Reader::new(layers, &read_secret_file);
+    let mut reader = Reader::new(layers, read_file);
     let settings = read(&mut reader, needs);
     problems.append(&mut reader.problems);
     problems.extend(unknown::problems(&reader));

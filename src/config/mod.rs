@@ -18,6 +18,6 @@ mod suggest;
 mod tree;
 mod unknown;
 
-pub use load::{Loaded, Needs, default_file, environment, known_keys, load, load_for, load_text};
+pub use load::{Loaded, Needs, default_file, environment, known_keys, load, load_for, load_text, load_text_with};
 pub use problems::{Place, Problem, Problems};
 pub use settings::*;

@@ -40,6 +40,8 @@ pub struct Travel {
     pub first_attempt: Option<Timestamp>,
     /// No call before this time.
     pub not_before: Option<Timestamp>,
+    /// An earlier attempt may have made the link although no answer came.
+    pub unsure: bool,
     /// How often the broker has handed it out before without an answer; 0 on a first delivery.
     pub deliveries: u32,
     /// An earlier delivery may already have reached the provider.

@@ -100,6 +100,9 @@ pub struct ProviderSays {
     pub request_id: Option<String>,
 }
 
+/// A shorter secret would tear holes into ordinary words. Bytes.
+const SHORTEST_COVERED: usize = 4;
+
 /// A failure as the requester is told: one kind, one sentence, and what the provider said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -109,12 +112,37 @@ pub struct Failure {
     pub message: String,
     /// What the provider said.
     pub provider: ProviderSays,
+    /// Every attempt that was allowed has been made; another day may be luckier.
+    pub exhausted: bool,
 }
 
 impl Failure {
+    /// Whether sending the same request again later can help.
+    pub fn is_retryable(&self) -> bool {
+        self.exhausted || self.kind.is_retryable()
+    }
+
+    /// Covers a secret wherever somebody else's words repeat it.
+    pub fn cover(&mut self, secret: &str) {
+        if secret.len() < SHORTEST_COVERED {
+            return;
+        }
+        let said = &mut self.provider;
+        for text in [Some(&mut self.message), said.code.as_mut(), said.request_id.as_mut()].into_iter().flatten() {
+            if text.contains(secret) {
+                *text = text.replace(secret, "…");
+            }
+        }
+    }
+
     /// A failure that no provider was asked about.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), provider: ProviderSays::default() }
+        Self { kind, message: message.into(), provider: ProviderSays::default(), exhausted: false }
+    }
+
+    /// A failure with what the provider said of it.
+    pub fn by_provider(kind: ErrorKind, message: impl Into<String>, provider: ProviderSays) -> Self {
+        Self { provider, ..Self::new(kind, message) }
     }
 
     /// `invalidRequest`, with the sentence that names the member.

@@ -8,6 +8,7 @@ mod link;
 mod reply;
 mod request;
 mod secret;
+pub mod time;
 
 pub use delivery::{Envelope, Properties, Trace, Travel};
 pub use failure::{ErrorKind, Failure, ProviderSays};

@@ -102,7 +102,7 @@ impl Serialize for Reply {
         let error = self.result.as_ref().err().map(|failure| ErrorBody {
             kind: failure.kind,
             message: &failure.message,
-            retryable: failure.kind.is_retryable(),
+            retryable: failure.is_retryable(),
             http_status: failure.provider.http_status,
             code: failure.provider.code.as_deref(),
             request_id: failure.provider.request_id.as_deref(),

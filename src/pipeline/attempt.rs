@@ -7,11 +7,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, Dice};
+use super::crash_point::{Point, reached};
 use super::delays::Delays;
 use super::ports::{CallError, CallFailure, Retry, Share};
 use super::retry::{Attempts, RetryPolicy, Step};
 use super::settle::DelayCause;
-use crate::model::{ErrorKind, Failure, History, LinkOutcome, Travel};
+use crate::model::{ErrorKind, Failure, LinkOutcome, Travel};
 use crate::telemetry::metrics::Metrics;
 
 /// A delivery is held at most this long; then the request waits outside. Far below the broker's consumer timeout
@@ -62,9 +63,8 @@ pub async fn attempt(
 ) -> (Ended, Attempts) {
     let Means { policy, clock, stopping, .. } = means;
     let began = Instant::now();
-    let mut attempts = Attempts::resume(policy, travel, deadline);
+    let mut attempts = Attempts::resume(policy, travel, deadline, clock());
     let mut delays = Delays::resume(means.initial_interval, policy.max_interval, travel.attempts);
-    let mut history = if travel.redelivered || travel.attempts > 0 { History::MayHaveHappened } else { History::Fresh };
     let mut step = attempts.next(clock());
     loop {
         match step {
@@ -75,20 +75,14 @@ pub async fn attempt(
                 }
                 attempts.called(clock());
                 let left = HANDLING_LIMIT.saturating_sub(began.elapsed());
-                let result = timeout(left, share.ensure_link(history)).await;
+                reached(Point::Called);
+                let result = timeout(left, share.ensure_link(attempts.history())).await;
+                reached(Point::Answered);
                 step = match result {
                     Ok(Ok(outcome)) => return (Ended::Shared(outcome), attempts),
                     Ok(Err(CallError::Held { wait })) => attempts.held(wait, clock()),
-                    Ok(Err(CallError::Failed(failure))) => {
-                        if failure.may_have_happened {
-                            history = History::MayHaveHappened;
-                        }
-                        note_retry(&mut attempts, failure, &mut delays, &means)
-                    }
-                    Err(_) => {
-                        history = History::MayHaveHappened;
-                        note_retry(&mut attempts, handling_took_too_long(), &mut delays, &means)
-                    }
+                    Ok(Err(CallError::Failed(failure))) => note_retry(&mut attempts, failure, &mut delays, &means),
+                    Err(_) => note_retry(&mut attempts, handling_took_too_long(), &mut delays, &means),
                 };
             }
             Step::Wait(wait) if began.elapsed() + wait > HANDLING_LIMIT => {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::strict_json;
+use crate::model::time::rfc3339;
 use crate::model::{Envelope, Failure, Object, Properties, ShareRequest};
 
 /// Content type of a structured CloudEvent.
@@ -99,7 +100,9 @@ fn read_object(envelope: &Envelope, max_bytes: usize) -> Result<Object, Failure>
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::invalid("the message is empty; send a JSON object with \"item\" and \"link\""));
     }
-    match strict_json::parse(body) {
+    // Some tools on Windows put it there; JSON readers may ignore it (RFC 8259, 8.1).
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    match strict_json::parse(text) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(Failure::invalid(format!("the message is {}, not a JSON object", kind_of(&other)))),
         Err(error) => Err(Failure::invalid(format!("the message cannot be read as JSON: {error}"))),
@@ -186,9 +189,9 @@ fn deadline(object: &Object) -> Result<Option<Timestamp>, Failure> {
     let shape = "it must be an RFC 3339 time such as 2026-12-01T00:00:00Z";
     match object.get("deadline") {
         None => Ok(None),
-        Some(Value::String(text)) => match text.parse() {
-            Ok(time) => Ok(Some(time)),
-            Err(_) => Err(Failure::invalid(format!("deadline cannot be read; {shape}"))),
+        Some(Value::String(text)) => match rfc3339(text) {
+            Some(time) => Ok(Some(time)),
+            None => Err(Failure::invalid(format!("deadline cannot be read; {shape}"))),
         },
         Some(other) => Err(Failure::invalid(format!("deadline is {}; {shape}", kind_of(other)))),
     }
@@ -317,6 +320,12 @@ mod tests {
             let message = refusal(body.clone());
             assert!(message.contains(named), "{body}: {message}");
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_mistake() {
+        let body = [b"\xef\xbb\xbf".as_slice(), br#"{"item":{},"link":{}}"#].concat();
+        assert!(decode(&envelope(body, Properties::default()), 100, || "fresh".into()).is_ok());
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod settle;
 pub mod ports;
 
 pub mod decode;
-mod strict_json;
+pub mod strict_json;
 
 pub mod policy;
 
@@ -16,6 +16,8 @@ mod delays;
 pub mod retry;
 
 pub mod clock;
+
+pub mod crash_point;
 
 mod trip;
 

@@ -6,14 +6,20 @@ use super::clock::between;
 use crate::config::Policy;
 use crate::model::{Asked, Audience, ErrorKind, Failure};
 
-/// Refuses what the policy does not allow. An empty policy refuses nothing.
+/// Refuses what the policy does not allow, and a link that would have ended before it is made. An empty policy refuses
+/// nothing else.
 ///
 /// A request that leaves the audience to the provider is refused where audiences are restricted: nobody could say
 /// beforehand what it would get.
 ///
 /// # Errors
-/// `policyRefused`, naming the key of the policy.
+/// `policyRefused`, naming the key of the policy; `invalidRequest` for an end in the past.
 pub fn allow(policy: &Policy, asked: &Asked, now: Timestamp) -> Result<(), Failure> {
+    if asked.expires.is_some_and(|expires| expires <= now) {
+        return Err(Failure::invalid(
+            "the end asked for the link (expirationDateTime, expirationTime) lies in the past",
+        ));
+    }
     if let Some(types) = &policy.allow_types
         && !types.iter().any(|allowed| *allowed == asked.own_type || allowed == asked.neutral_type)
     {
@@ -129,11 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_at_the_limit_or_in_the_past_is_not_too_long() {
+    fn an_expiry_at_the_limit_is_not_too_long() {
         let policy = Policy { max_expiry: Some(Duration::from_secs(3600)), ..Policy::default() };
-        for expires in ["2026-11-22T11:00:00Z", "2020-01-01T00:00:00Z"] {
-            let asked = Asked { expires: Some(expires.parse().unwrap()), ..asked() };
-            assert_eq!(allow(&policy, &asked, now()), Ok(()), "{expires}");
-        }
+        let asked = Asked { expires: Some("2026-11-22T11:00:00Z".parse().unwrap()), ..asked() };
+        assert_eq!(allow(&policy, &asked, now()), Ok(()));
+    }
+
+    #[test]
+    fn a_link_that_would_have_ended_already_is_refused_whatever_the_policy() {
+        let asked = Asked { expires: Some(now()), ..asked() };
+        let failure = allow(&Policy::default(), &asked, now()).unwrap_err();
+        assert_eq!(failure.kind, ErrorKind::InvalidRequest);
+        assert!(failure.message.contains("expirationTime"));
     }
 }

@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use super::clock::between;
 use super::ports::{CallFailure, Retry};
 use super::settle::DelayCause;
-use crate::model::{ErrorKind, Failure, Travel};
+use crate::model::{ErrorKind, Failure, History, Travel};
+
+/// No provider's wait is believed beyond a day, so a header that says more was not written by a worker.
+const LONGEST_WAIT: Duration = Duration::from_secs(25 * 60 * 60);
 
 /// The configured limits. See `[retry]` of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,18 +52,20 @@ pub struct Attempts {
     first: Option<Timestamp>,
     not_before: Option<Timestamp>,
     last_failure: Option<Box<Failure>>,
+    unsure: bool,
 }
 
 impl Attempts {
     /// Takes up the count where earlier deliveries left it.
-    pub fn resume(policy: RetryPolicy, travel: &Travel, deadline: Option<Timestamp>) -> Self {
+    pub fn resume(policy: RetryPolicy, travel: &Travel, deadline: Option<Timestamp>, now: Timestamp) -> Self {
         Self {
             policy,
             deadline,
             made: travel.attempts,
             first: travel.first_attempt,
-            not_before: travel.not_before,
+            not_before: travel.not_before.filter(|at| between(now, *at) <= LONGEST_WAIT),
             last_failure: None,
+            unsure: travel.redelivered || travel.unsure,
         }
     }
 
@@ -77,6 +82,11 @@ impl Attempts {
     /// No call before this time.
     pub fn not_before(&self) -> Option<Timestamp> {
         self.not_before
+    }
+
+    /// Whether an attempt so far, in this delivery or another, may have made the link although no answer came.
+    pub fn history(&self) -> History {
+        if self.unsure { History::MayHaveHappened } else { History::Fresh }
     }
 
     /// Whether a call may be made now.
@@ -100,6 +110,7 @@ impl Attempts {
     /// The call failed. `suggested` is the next delay of our own backoff; `jitter` in `0.0..1.0` is added to a
     /// provider's Retry-After, never taken away from it.
     pub fn failed(&mut self, failure: CallFailure, suggested: Duration, jitter: f64, now: Timestamp) -> Step {
+        self.unsure |= failure.may_have_happened;
         let (at_most, at_least) = match failure.retry {
             Retry::Never => return Step::GiveUp(Box::new(failure.failure)),
             Retry::Yes => (u32::MAX, Duration::ZERO),
@@ -119,6 +130,10 @@ impl Attempts {
         self.made = self.made.saturating_sub(1);
         if self.made == 0 {
             self.first = None;
+        }
+        // A pause longer than all the time there is for a request: it is told so now instead of then.
+        if wait > self.policy.max_elapsed {
+            return self.give_up();
         }
         self.wait(wait, now, DelayCause::Paused)
     }
@@ -148,12 +163,13 @@ impl Attempts {
     }
 
     fn give_up(&mut self) -> Step {
-        let failure = self.last_failure.take().unwrap_or_else(|| {
+        let mut failure = self.last_failure.take().unwrap_or_else(|| {
             Box::new(Failure::new(
                 ErrorKind::RateLimited,
                 "the provider asked for a pause that is longer than retry.max_elapsed",
             ))
         });
+        failure.exhausted = true;
         Step::GiveUp(failure)
     }
 }
@@ -196,7 +212,7 @@ mod tests {
     }
 
     fn fresh(deadline: Option<Timestamp>) -> Attempts {
-        Attempts::resume(policy(), &Travel::default(), deadline)
+        Attempts::resume(policy(), &Travel::default(), deadline, start())
     }
 
     fn called(deadline: Option<Timestamp>) -> Attempts {
@@ -222,6 +238,30 @@ mod tests {
     }
 
     #[test]
+    fn only_an_attempt_without_a_known_outcome_makes_the_next_one_look_first() {
+        let history = |travel| Attempts::resume(policy(), &travel, None, start()).history();
+        assert_eq!(history(Travel { attempts: 3, ..Travel::default() }), History::Fresh);
+        assert_eq!(history(Travel { unsure: true, ..Travel::default() }), History::MayHaveHappened);
+        assert_eq!(history(Travel { redelivered: true, ..Travel::default() }), History::MayHaveHappened);
+        let mut attempts = called(None);
+        attempts.failed(failure(Retry::Yes, None), seconds(1), 0.0, start());
+        assert_eq!(attempts.history(), History::Fresh);
+        attempts.called(start());
+        let lost = CallFailure { may_have_happened: true, ..failure(Retry::Yes, None) };
+        attempts.failed(lost, seconds(1), 0.0, start());
+        assert_eq!(attempts.history(), History::MayHaveHappened);
+    }
+
+    #[test]
+    fn used_up_attempts_are_told_as_retryable_whatever_the_kind() {
+        let mut attempts = called(None);
+        let mut conflict = failure(Retry::Sparingly { at_most: 1, at_least: seconds(1) }, None);
+        conflict.failure.kind = ErrorKind::Conflict;
+        let Step::GiveUp(last) = attempts.failed(conflict, seconds(1), 0.0, start()) else { panic!("goes on") };
+        assert!(last.is_retryable());
+    }
+
+    #[test]
     fn a_short_wait_stays_in_the_process_and_a_long_one_leaves_it() {
         let step = |wait| called(None).failed(failure(Retry::Yes, None), wait, 0.0, start());
         assert_eq!(step(seconds(5)), Step::Wait(seconds(5)));
@@ -238,7 +278,7 @@ mod tests {
     #[test]
     fn the_attempts_are_counted_over_all_deliveries() {
         let travel = Travel { attempts: 3, first_attempt: Some(start()), ..Travel::default() };
-        let mut attempts = Attempts::resume(policy(), &travel, None);
+        let mut attempts = Attempts::resume(policy(), &travel, None, start());
         attempts.called(start());
         assert_eq!(attempts.made(), 4);
         assert_eq!(
@@ -273,18 +313,26 @@ mod tests {
     #[test]
     fn a_held_call_is_no_attempt_and_does_not_start_the_clock() {
         let mut attempts = called(None);
-        assert_eq!(attempts.held(seconds(3600), start()), Step::Leave(seconds(3600), DelayCause::Paused));
+        assert_eq!(attempts.held(seconds(900), start()), Step::Leave(seconds(900), DelayCause::Paused));
         assert_eq!((attempts.made(), attempts.first_attempt()), (0, None));
+        attempts.called(start());
+        assert_eq!(kind(&attempts.held(seconds(901), start())), Some(ErrorKind::RateLimited));
     }
 
     #[test]
     fn a_request_that_comes_back_early_waits_for_the_rest() {
         let travel = Travel { not_before: Some(start().checked_add(seconds(7)).unwrap()), ..Travel::default() };
-        let mut attempts = Attempts::resume(policy(), &travel, None);
+        let mut attempts = Attempts::resume(policy(), &travel, None, start());
         assert_eq!(attempts.next(start()), Step::Leave(seconds(7), DelayCause::Backoff));
         let later = start().checked_add(seconds(4)).unwrap();
         assert_eq!(attempts.next(later), Step::Wait(seconds(3)));
         assert_eq!(attempts.next(start().checked_add(seconds(7)).unwrap()), Step::Call);
+    }
+
+    #[test]
+    fn a_forged_wait_of_years_is_not_waited() {
+        let travel = Travel { not_before: Some("2099-01-01T00:00:00Z".parse().unwrap()), ..Travel::default() };
+        assert_eq!(Attempts::resume(policy(), &travel, None, start()).next(start()), Step::Call);
     }
 
     fn any_failure() -> impl Strategy<Value = CallFailure> {

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::attempt::{Ended, Means, attempt};
 use super::clock::{Clock, Dice, between};
+use super::crash_point::{Point, reached};
 use super::decode::{Decoded, Undecodable, decode};
 use super::delays::Delays;
 use super::policy;
@@ -18,8 +19,8 @@ use super::retry::RetryPolicy;
 use super::settle::{Answered, RequeueCause, Settlement};
 use crate::config::Policy;
 use crate::model::{
-    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, LinkOutcome, Made, Reply, ShareRequest, Status,
-    Travel,
+    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, History, LinkOutcome, Made, Reply, ShareRequest,
+    Status, Travel,
 };
 use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
 
@@ -161,6 +162,7 @@ impl Pipeline {
         outbox: &O,
         stopping: &CancellationToken,
     ) -> Settlement<O::Replied, O::Moved> {
+        reached(Point::Received);
         let now = (self.clock)();
         let first_seen = envelope.travel.first_seen.unwrap_or(now);
         if envelope.travel.first_seen.is_none()
@@ -175,6 +177,7 @@ impl Pipeline {
             Ok(decoded) => decoded,
             Err(undecodable) => return self.malformed(envelope, outbox, *undecodable, first_seen, stopping).await,
         };
+        reached(Point::Decoded);
         let envelope = &merged(envelope, reply_to, correlation_id);
         let mut answer = Answer {
             id: request.id.clone(),
@@ -212,6 +215,12 @@ impl Pipeline {
         };
         let (ended, attempts) = attempt(share.as_ref(), &envelope.travel, request.deadline, means).await;
         answer.attempts = attempts.made();
+        let told = |mut failure: Failure| {
+            if let Some(serde_json::Value::String(password)) = request.link.get("password") {
+                failure.cover(password);
+            }
+            failure
+        };
         match ended {
             Ended::Shared(outcome) => match self.accept(account, share.as_ref(), outcome).await {
                 Ok((made, link, warnings)) => {
@@ -219,7 +228,9 @@ impl Pipeline {
                 }
                 Err(failure) => self.answer(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await,
             },
-            Ended::Failed(failure) => self.answer(envelope, outbox, answer, Err(*failure), Vec::new(), stopping).await,
+            Ended::Failed(failure) => {
+                self.answer(envelope, outbox, answer, Err(told(*failure)), Vec::new(), stopping).await
+            }
             Ended::Stopped => Settlement::Requeue(RequeueCause::Stopping),
             Ended::Leave(wait, cause) => {
                 let travel = Travel {
@@ -227,11 +238,15 @@ impl Pipeline {
                     first_seen: Some(first_seen),
                     first_attempt: attempts.first_attempt(),
                     not_before: attempts.not_before(),
+                    unsure: attempts.history() == History::MayHaveHappened,
                     ..Travel::default()
                 };
                 debug!(provider = %account.name, ?wait, ?cause, "a request waits outside the process");
                 match outbox.delay(envelope, wait, travel).await {
-                    Ok(proof) => Settlement::Delay { proof, cause },
+                    Ok(proof) => {
+                        reached(Point::Delayed);
+                        Settlement::Delay { proof, cause }
+                    }
                     Err(error) => {
                         warn!(%error, "a request could not be moved to a delay queue; it goes back to the request queue");
                         pause_before_requeue(stopping).await;
@@ -275,7 +290,7 @@ impl Pipeline {
         answer.malformed = true;
         let note = answer.note(DeathReason::Malformed, &failure);
         match outbox.bury(envelope, &note).await {
-            Ok(_) => {}
+            Ok(_) => reached(Point::Buried),
             Err(PublishFailure::Unroutable(error)) => {
                 warn!(error, "the dead-letter queue is missing; the copy of a malformed request is lost");
             }
@@ -306,6 +321,7 @@ impl Pipeline {
         let note = answer.note(DeathReason::Crashing, &failure);
         match outbox.bury(envelope, &note).await {
             Ok(proof) => {
+                reached(Point::Buried);
                 // The copy is safe; the answer is best effort from here on.
                 match self.answer::<O>(envelope, outbox, answer, Err(failure), Vec::new(), stopping).await {
                     Settlement::Requeue(_) => warn!("the reply of a request that stops workers was not confirmed"),
@@ -341,10 +357,12 @@ impl Pipeline {
         for attempt in 1..=REPLY_TRIES {
             match outbox.reply(envelope, &reply).await {
                 Ok(proof) => {
+                    reached(Point::Confirmed);
                     self.metrics.replied(label, reply.status(), kind);
                     return Settlement::Ack { proof, answered: answer.answered(reply.status()) };
                 }
                 Err(PublishFailure::Unroutable(error)) => {
+                    let status = reply.status();
                     let note = DeathNote {
                         reason: DeathReason::Unroutable,
                         error,
@@ -353,7 +371,11 @@ impl Pipeline {
                         reply: Some(Box::new(reply)),
                     };
                     return match outbox.bury(envelope, &note).await {
-                        Ok(proof) => Settlement::DeadLetter { proof, cause: DeathReason::Unroutable },
+                        Ok(proof) => {
+                            reached(Point::Buried);
+                            self.metrics.ended(label, status, kind);
+                            Settlement::DeadLetter { proof, cause: DeathReason::Unroutable }
+                        }
                         Err(error) => {
                             warn!(%error, "neither a reply queue nor the dead-letter queue takes a message");
                             pause_before_requeue(stopping).await;

@@ -15,6 +15,7 @@ use super::gate::Gate;
 pub use super::http::Answer;
 use super::http::exchange;
 use super::token::{Authorization, Tokens};
+use super::veil::Veil;
 use crate::config::{Provider, ProviderKind};
 use crate::model::{ErrorKind, Failure};
 use crate::pipeline::ports::{CallError, CallFailure};
@@ -30,6 +31,7 @@ pub struct Account {
     tokens: Arc<Tokens>,
     gate: Gate,
     metrics: ProviderMetrics,
+    veil: Arc<Veil>,
 }
 
 /// One call to be made.
@@ -59,10 +61,11 @@ impl Account {
             ProviderKind::OneDrive(onedrive) => onedrive.base_url.origin(),
             ProviderKind::Oracle(oracle) => oracle.base_url.origin(),
         };
-        let tokens = Tokens::new(&settings.auth, client.clone(), settings.timeout, metrics.clone())
+        let veil = Arc::new(Veil::of(&settings.auth));
+        let tokens = Tokens::new(&settings.auth, client.clone(), settings.timeout, metrics.clone(), veil.clone())
             .map_err(|problem| format!("providers.{}.auth: {problem}", settings.name))?;
         let gate = Gate::new(&settings.limits, patience, metrics.clone());
-        Ok(Self { client, timeout: settings.timeout, origin, tokens: Arc::new(tokens), gate, metrics })
+        Ok(Self { client, timeout: settings.timeout, origin, tokens: Arc::new(tokens), gate, metrics, veil })
     }
 
     /// Waits for its turn, then makes the call; after a 401 once more with a fresh token, where there can be one.
@@ -92,6 +95,11 @@ impl Account {
     /// `Retry-After`.
     pub fn pause(&self, wait: Duration) {
         self.gate.pause(wait);
+    }
+
+    /// A failure as it may be told: a provider that repeats the account's credentials in an error does so in vain.
+    pub fn tellable(&self, failure: CallFailure) -> CallFailure {
+        self.veil.over(failure)
     }
 
     /// Makes sure that the account can sign in, without calling the provider itself.

@@ -80,7 +80,7 @@ pub fn classify(status: u16, headers: &HeaderMap, body: &[u8], retry_after: Opti
         request_id: request_id.or(body.request_id).map(|id| super::said::plain(&id)),
     };
     CallFailure {
-        failure: Failure { kind, message, provider },
+        failure: Failure::by_provider(kind, message, provider),
         retry,
         retry_after: retry_after.filter(|_| retry != Retry::Never),
         may_have_happened: status >= 500 || status == 408,
@@ -125,7 +125,7 @@ fn verdict(status: u16, body: &Body) -> (ErrorKind, Retry, &'static str) {
             let retry = Retry::Sparingly { at_most: 4, at_least: Duration::ZERO };
             (Kind::Unavailable, retry, "the provider failed inside")
         }
-        501 => (Kind::Unsupported, Retry::Never, "the provider cannot do this"),
+        501 => (Kind::InvalidRequest, Retry::Never, "the provider cannot do this"),
         507 => (Kind::Unavailable, Retry::Never, "the storage at the provider is full"),
         509 => {
             let retry = Retry::Sparingly { at_most: 3, at_least: Duration::from_secs(60) };
@@ -166,7 +166,7 @@ mod tests {
                 425 | 429 => (RateLimited, Retry::Yes),
                 _ if (400..500).contains(&status) => (InvalidRequest, Retry::Never),
                 500 => (Unavailable, sparingly(4, 0)),
-                501 => (Unsupported, Retry::Never),
+                501 => (InvalidRequest, Retry::Never),
                 507 => (Unavailable, Retry::Never),
                 509 => (RateLimited, sparingly(3, 60)),
                 _ if (500..600).contains(&status) => (Unavailable, Retry::Yes),

@@ -164,7 +164,7 @@ fn too_large(status: u16) -> CallFailure {
 pub fn bad_response(status: u16, message: impl Into<String>) -> CallFailure {
     let provider = ProviderSays { http_status: Some(status), ..ProviderSays::default() };
     CallFailure {
-        failure: Failure { kind: ErrorKind::BadResponse, message: message.into(), provider },
+        failure: Failure::by_provider(ErrorKind::BadResponse, message, provider),
         retry: Retry::Never,
         retry_after: None,
         may_have_happened: true,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::config::{ProviderKind, Settings};
+use crate::config::{Auth, ProviderKind, Settings};
 use crate::pipeline::ports::Provider;
 use crate::telemetry::metrics::Metrics;
 
@@ -23,6 +23,7 @@ mod sign_in;
 pub mod throttle;
 mod token;
 mod token_store;
+pub mod veil;
 
 /// Sets up every configured account, by its name; no call is made.
 ///
@@ -46,6 +47,13 @@ pub fn build(settings: &Settings, metrics: &Metrics) -> Result<BTreeMap<String, 
     let mut providers = BTreeMap::new();
     for (name, account) in accounts(settings, metrics)? {
         let Some(configured) = settings.providers.get(&name) else { continue };
+        metrics.provider(&name).expect(match &configured.kind {
+            ProviderKind::OneDrive(_) => &["create_link", "resolve_share", "list_links", "revoke_link"],
+            ProviderKind::Oracle(_) => &["list_links", "create_link", "edit_link", "revoke_link"],
+        });
+        if let Auth::ClientCredentials { .. } | Auth::RefreshToken { .. } = configured.auth {
+            metrics.provider(&name).expect(&["token"]);
+        }
         let provider: Arc<dyn Provider> = match &configured.kind {
             ProviderKind::OneDrive(onedrive) => Arc::new(
                 onedrive::OneDrive::new(onedrive, account).map_err(|problem| format!("providers.{name}: {problem}"))?,

@@ -54,6 +54,8 @@ pub struct Fresh {
     pub access_token: Secret,
     /// How long it is good from now on.
     pub lifetime: Duration,
+    /// The refresh token that replaces the one that was used, where there is one. Kept already.
+    pub rotated: Option<Secret>,
 }
 
 /// One client at one sign-in service.
@@ -145,6 +147,7 @@ impl SignIn {
             }
         };
         let answer = answer.map_err(|error| self.refusal(error, wire.status.load(Ordering::Relaxed)))?;
+        let rotated = answer.refresh_token().map(|rotated| Secret::new(rotated.secret().clone()));
         if let (Grant::RefreshToken { newest, store }, Some(rotated)) = (&self.grant, answer.refresh_token()) {
             *newest.lock().unwrap_or_else(PoisonError::into_inner) = rotated.clone();
             if let Some(store) = store {
@@ -152,7 +155,7 @@ impl SignIn {
             }
         }
         let lifetime = answer.expires_in().unwrap_or(UNTOLD_LIFETIME).min(LONGEST_LIFETIME);
-        Ok(Fresh { access_token: Secret::new(answer.access_token().secret().clone()), lifetime })
+        Ok(Fresh { access_token: Secret::new(answer.access_token().secret().clone()), lifetime, rotated })
     }
 
     fn refusal(&self, error: RequestTokenError<Stopped, BasicErrorResponse>, status: u16) -> CallFailure {
@@ -169,7 +172,7 @@ impl SignIn {
                 let provider = ProviderSays { http_status: Some(status), ..ProviderSays::default() };
                 let message =
                     format!("the sign-in service refused with status {status} and no reason that can be read");
-                return CallFailure::final_(Failure { kind: ErrorKind::Unauthenticated, message, provider });
+                return CallFailure::final_(Failure::by_provider(ErrorKind::Unauthenticated, message, provider));
             }
         };
         let code = answer.error().as_ref().to_owned();
@@ -191,7 +194,7 @@ impl SignIn {
         let message = format!("the sign-in service refused ({code}){hint}: {description}");
         let code = number.map_or(code.clone(), |number| format!("{code} AADSTS{number}"));
         let provider = ProviderSays { http_status: Some(status), code: Some(code), request_id: None };
-        let failure = Failure { kind, message: message.trim_end_matches([':', ' ']).to_owned(), provider };
+        let failure = Failure::by_provider(kind, message.trim_end_matches([':', ' ']), provider);
         CallFailure { failure, retry, retry_after: None, may_have_happened: false }
     }
 }
@@ -254,7 +257,7 @@ fn passing(answer: &Answer) -> Option<CallFailure> {
     };
     let provider = ProviderSays { http_status: Some(answer.status), ..ProviderSays::default() };
     let message = format!("the sign-in service {what} (status {})", answer.status);
-    let failure = Failure { kind, message, provider };
+    let failure = Failure::by_provider(kind, message, provider);
     Some(CallFailure { failure, retry: Retry::Yes, retry_after: answer.retry_after(), may_have_happened: false })
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::http::secret_header;
 use super::sign_in::{Fresh, SignIn};
+use super::veil::Veil;
 use crate::config::Auth;
 use crate::model::{ErrorKind, Failure};
 use crate::pipeline::ports::{CallFailure, Retry};
@@ -59,6 +60,7 @@ struct Renewed {
     /// Held while a token is fetched.
     fetching: tokio::sync::Mutex<()>,
     cache: Mutex<Cache>,
+    veil: Arc<Veil>,
 }
 
 #[derive(Default)]
@@ -90,6 +92,7 @@ impl Tokens {
         client: reqwest::Client,
         timeout: Duration,
         metrics: ProviderMetrics,
+        veil: Arc<Veil>,
     ) -> Result<Self, String> {
         let fixed = |name: &str, text: String| {
             let header = secret_header(&text).map_err(|problem| format!("`{name}` {problem}"))?;
@@ -106,6 +109,7 @@ impl Tokens {
                 metrics,
                 fetching: tokio::sync::Mutex::new(()),
                 cache: Mutex::new(Cache::default()),
+                veil,
             })),
         };
         Ok(Self { kind })
@@ -181,10 +185,14 @@ impl Renewed {
         if let Some(known) = self.known(need) {
             return known;
         }
-        let fetched = self.sign_in.fetch().await;
+        let fetched = self.sign_in.fetch().await.map_err(|failure| self.veil.over(failure));
         let now = Instant::now();
         match &fetched {
-            Ok(_) => self.metrics.token_ok.inc(),
+            Ok(fresh) => {
+                self.veil.learn(fresh.access_token.clone());
+                fresh.rotated.iter().for_each(|rotated| self.veil.learn(rotated.clone()));
+                self.metrics.token_ok.inc();
+            }
             Err(_) => self.metrics.token_failed.inc(),
         }
         let mut cache = self.cache();

@@ -32,7 +32,7 @@ const SETTLEMENTS: &[(&str, &[&str])] = &[
 ];
 
 /// The operations a provider call can be.
-pub const OPERATIONS: [&str; 6] = ["create_link", "list_links", "resolve_share", "revoke_link", "get_link", "token"];
+pub const OPERATIONS: [&str; 6] = ["create_link", "list_links", "resolve_share", "revoke_link", "edit_link", "token"];
 
 /// Codes of provider calls that are present from the start; any other HTTP status appears when it is first seen.
 const CALL_CODES: [&str; 4] = ["200", "201", "timeout", "connect"];
@@ -88,6 +88,16 @@ pub struct ProviderMetrics {
 }
 
 impl ProviderMetrics {
+    /// Makes the series of these operations present at zero.
+    pub fn expect(&self, operations: &[&str]) {
+        for operation in operations {
+            for code in CALL_CODES.into_iter().filter(|code| *code != "201" || *operation == "create_link") {
+                self.calls.with_label_values(&[self.name.as_str(), operation, code]);
+            }
+            self.call_duration.with_label_values(&[self.name.as_str(), operation]);
+        }
+    }
+
     /// Counts one call: its operation, its HTTP status (or `timeout`, `connect`) and how long it took.
     pub fn call(&self, operation: &'static str, code: &str, seconds: f64) {
         self.calls.with_label_values(&[self.name.as_str(), operation, code]).inc();
@@ -232,23 +242,23 @@ impl Metrics {
     }
 
     fn touch(&self, providers: &[&str], queues: &[&str]) {
+        for kind in [ErrorKind::InvalidRequest, ErrorKind::UnknownProvider] {
+            self.failures.with_label_values(&[NO_PROVIDER, kind.as_str()]);
+        }
         for provider in providers.iter().copied().chain([NO_PROVIDER]) {
-            for kind in ErrorKind::ALL {
-                self.failures.with_label_values(&[provider, kind.as_str()]);
-            }
             self.replies.with_label_values(&[provider, Status::Failed.as_str()]);
             self.request_duration.with_label_values(&[provider, Status::Failed.as_str()]);
         }
         for provider in providers.iter().copied() {
+            for kind in ErrorKind::ALL {
+                self.failures.with_label_values(&[provider, kind.as_str()]);
+            }
             for outcome in [Status::Created, Status::Reused] {
                 self.links.with_label_values(&[provider, outcome.as_str()]);
                 self.replies.with_label_values(&[provider, outcome.as_str()]);
                 self.request_duration.with_label_values(&[provider, outcome.as_str()]);
             }
-            for code in CALL_CODES {
-                self.provider_calls.with_label_values(&[provider, "create_link", code]);
-            }
-            self.call_duration.with_label_values(&[provider, "create_link"]);
+            self.provider(provider).expect(&["create_link"]);
             for reason in RETRY_REASONS {
                 self.retries.with_label_values(&[provider, reason.as_str()]);
             }
@@ -292,6 +302,11 @@ impl Metrics {
     /// Counts a confirmed reply, and the link or the failure that it carries.
     pub fn replied(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
         self.replies.with_label_values(&[provider, status.as_str()]).inc();
+        self.ended(provider, status, failure);
+    }
+
+    /// Counts the link or the failure of a request whose reply nobody takes.
+    pub fn ended(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
         match failure {
             Some(kind) => self.failures.with_label_values(&[provider, kind.as_str()]).inc(),
             None => self.links.with_label_values(&[provider, status.as_str()]).inc(),

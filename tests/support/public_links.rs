@@ -172,6 +172,20 @@ impl World {
         match method {
             "GET" => (200, self.list(rest)),
             "POST" => self.create(rest, body),
+            "PUT" => {
+                self.body = body.clone();
+                let mut all = self.links.values_mut().flatten();
+                match all.find(|link| link.get("linkID").and_then(Value::as_str) == Some(rest)) {
+                    None => (404, missing),
+                    Some(link) => {
+                        link.extend(body.as_object().cloned().unwrap_or_default());
+                        link.remove("password");
+                        let mut answer = link.clone();
+                        answer.insert("errorCode".to_owned(), "0".into());
+                        (200, Value::Object(answer))
+                    }
+                }
+            }
             "DELETE" => {
                 let before: usize = self.links.values().map(Vec::len).sum();
                 for links in self.links.values_mut() {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::request::whole_seconds;
-use crate::model::{Asked, Comparison, Difference, Granted, LinkOutcome, Made, Object};
+use crate::model::{Asked, Audience, Comparison, Difference, Granted, LinkOutcome, Made, Object};
 
 /// Link types by how much they allow, least first.
 const TYPE_ORDER: [&str; 4] = ["blocksDownload", "view", "review", "edit"];
@@ -156,8 +156,14 @@ fn compare(asked: &Asked, found: &Found) -> Comparison {
             note(Verdict::Narrower, "preventsDownload", Value::Null, json!(true));
         }
     }
-    if let (Some(audience), Some(scope)) = (asked.audience, found.scope) {
-        note(by_order(&SCOPE_ORDER, audience.as_str(), scope), "scope", json!(audience.as_str()), json!(scope));
+    if let Some(audience) = asked.audience {
+        let verdict = match found.scope {
+            Some(scope) => by_order(&SCOPE_ORDER, audience.as_str(), scope),
+            // A personal account leaves it out of the only kind of link it has, which is for everybody.
+            None if audience == Audience::Anonymous => Verdict::Equal,
+            None => Verdict::Wider,
+        };
+        note(verdict, "scope", json!(audience.as_str()), json!(found.scope));
     }
     let asked_expiry = asked.expires.map_or(Value::Null, |time| json!(whole_seconds(time)));
     note(compare_expiry(asked.expires, found.expires), "expirationDateTime", asked_expiry, json!(found.expires));
@@ -172,7 +178,8 @@ fn compare(asked: &Asked, found: &Found) -> Comparison {
 }
 
 fn compare_type(asked: &str, found: &Found) -> Verdict {
-    let Some(granted) = found.kind else { return Verdict::Equal };
+    // An answer always has it; nothing shows that a link without one is no wider.
+    let Some(granted) = found.kind else { return Verdict::Wider };
     match (asked, granted) {
         _ if asked == granted => Verdict::Equal,
         ("blocksDownload", "view") if found.prevents_download => Verdict::Equal,
@@ -256,7 +263,7 @@ mod tests {
         let outcome = read(201, &fixture("56-sharinglink-get-with-expiry"), &ask).unwrap();
         assert_eq!(members(&outcome.comparison.wider), ["password"]);
         // An answer that does not tell is no proof.
-        assert_eq!(differences(&ask, json!({}), json!({})).1, ["password"]);
+        assert_eq!(differences(&ask, json!({"type": "view", "scope": "anonymous"}), json!({})).1, ["password"]);
     }
 
     #[test]
@@ -300,17 +307,17 @@ mod tests {
             ("some day", (vec![], vec!["expirationDateTime"])),
         ];
         for (granted, (narrower, wider)) in table {
-            let found = differences(&ask, json!({}), json!({"expirationDateTime": granted}));
+            let found = differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": granted}));
             assert_eq!(
                 found,
                 (narrower.iter().map(ToString::to_string).collect(), wider.iter().map(ToString::to_string).collect()),
                 "{granted}"
             );
         }
-        assert_eq!(differences(&ask, json!({}), json!({})).1, ["expirationDateTime"]);
+        assert_eq!(differences(&ask, json!({"type": "view"}), json!({})).1, ["expirationDateTime"]);
         ask.expires = None;
         assert_eq!(
-            differences(&ask, json!({}), json!({"expirationDateTime": "2027-01-01T00:00:00Z"})).0,
+            differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": "2027-01-01T00:00:00Z"})).0,
             ["expirationDateTime"]
         );
     }
@@ -357,7 +364,7 @@ mod tests {
         for (audience, verdicts) in table {
             for (granted, verdict) in SCOPE_ORDER.iter().chain(&["new"]).zip(verdicts.chars()) {
                 let (narrower, wider) =
-                    differences(&asked("view", Some(audience)), json!({"scope": granted}), json!({}));
+                    differences(&asked("view", Some(audience)), json!({"type": "view", "scope": granted}), json!({}));
                 assert_eq!(
                     (narrower.len(), wider.len()),
                     ((verdict == 'n').into(), (verdict == 'w').into()),
@@ -365,8 +372,16 @@ mod tests {
                 );
             }
         }
-        assert_eq!(differences(&asked("view", None), json!({"scope": "anonymous"}), json!({})), (vec![], vec![]));
-        assert_eq!(differences(&asked("view", Some(Audience::Users)), json!({}), json!({})), (vec![], vec![]));
+        assert_eq!(
+            differences(&asked("view", None), json!({"type": "view", "scope": "anonymous"}), json!({})),
+            (vec![], vec![])
+        );
+        // What an answer leaves out shows nothing; only the widest audience cannot be exceeded.
+        let silent = |audience| differences(&asked("view", Some(audience)), json!({"type": "view"}), json!({})).1;
+        assert_eq!(silent(Audience::Anonymous), Vec::<String>::new());
+        assert_eq!(silent(Audience::Organization), ["scope"]);
+        assert_eq!(silent(Audience::Users), ["scope"]);
+        assert_eq!(differences(&asked("view", None), json!({}), json!({})).1, ["type"]);
     }
 
     #[test]

@@ -3,10 +3,10 @@
 //! What a request says is read in [`request`], addresses are made in [`url`], answers are read in [`answer`]; this
 //! file only makes the calls, in the right order.
 
-mod answer;
+pub mod answer;
 mod members;
-mod request;
-mod url;
+pub mod request;
+pub mod url;
 
 use std::sync::{Arc, OnceLock};
 
@@ -171,6 +171,7 @@ impl Inner {
     /// What a refusal means. Where the provider asks for a pause, the whole account makes it.
     fn refused(&self, answer: &Answer) -> CallFailure {
         let failure = classify(answer.status, &answer.headers, &answer.body, answer.retry_after());
+        let failure = self.account.tellable(failure);
         let is_for_all = failure.failure.kind == ErrorKind::RateLimited || answer.status == 503;
         if let (true, Some(wait)) = (is_for_all, failure.retry_after) {
             self.account.pause(wait);

@@ -11,6 +11,7 @@ use url::Url;
 
 use super::members::{boolean, non_empty, refuse_unknown, string};
 use crate::config::OneDriveApi;
+use crate::model::time::rfc3339;
 use crate::model::{Asked, Audience, Failure, Object, Secret};
 use crate::provider::address;
 
@@ -271,10 +272,9 @@ fn read_scope(api: OneDriveApi, link: &Object) -> Result<Option<Audience>, Failu
 
 fn read_expiry(link: &Object) -> Result<Option<Timestamp>, Failure> {
     let Some(text) = string("link", link, "expirationDateTime")? else { return Ok(None) };
-    let refuse = || {
-        Failure::invalid("`link.expirationDateTime` must be a time to come in RFC 3339, such as 2027-01-31T00:00:00Z")
-    };
-    let time: Timestamp = text.parse().map_err(|_| refuse())?;
+    let refuse =
+        || Failure::invalid("`link.expirationDateTime` must be an RFC 3339 time to come, such as 2027-01-31T00:00:00Z");
+    let time = rfc3339(text).ok_or_else(refuse)?;
     // The year 1 means "never" to the API: a time before computers must not slip through as that.
     if time <= Timestamp::UNIX_EPOCH {
         return Err(refuse());

@@ -3,26 +3,31 @@
 //! Every member is optional in Oracle's schema, so reading never fails over a missing one; only what a link is for
 //! (its id) has to be there.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::request::read_time;
 use super::users::AssignedUsers;
 use crate::model::Object;
 
+/// An interrupted request comes back within minutes; a link that is older than this was made by somebody else.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
+
 /// A link as the provider describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Link {
+pub struct Link {
     /// `linkID`. For `@everybody` links whoever knows it has access.
-    pub(super) id: String,
+    pub id: String,
     /// The members as they came.
     members: Object,
 }
 
 /// When a link ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expiry {
+pub enum Expiry {
+    /// None is told.
     Never,
+    /// At this time.
     At(Timestamp),
     /// There is an expiry that cannot be read.
     Unreadable,
@@ -30,29 +35,39 @@ pub(super) enum Expiry {
 
 impl Link {
     /// The link that an object describes; `None` for an object without a `linkID` or of another type.
-    pub(super) fn read(members: Object) -> Option<Self> {
+    pub fn read(members: Object) -> Option<Self> {
         let id = text(&members, "linkID")?.to_owned();
         let of_type = text(&members, "type").is_none_or(|kind| kind == "publiclink");
         (of_type && !id.is_empty()).then_some(Self { id, members })
     }
 
-    pub(super) fn name(&self) -> Option<&str> {
+    /// `linkName`
+    pub fn name(&self) -> Option<&str> {
         self.text("linkName")
     }
 
-    pub(super) fn role(&self) -> Option<&str> {
+    /// `role`, as the word it came as.
+    pub fn role(&self) -> Option<&str> {
         self.text("role")
     }
 
-    pub(super) fn users(&self) -> Option<AssignedUsers> {
+    /// `assignedUsers`; `None` where it names nobody.
+    pub fn users(&self) -> Option<AssignedUsers> {
         self.text("assignedUsers").and_then(AssignedUsers::echo)
     }
 
-    pub(super) fn created(&self) -> Option<Timestamp> {
+    /// `createdTime`, where it can be read.
+    pub fn created(&self) -> Option<Timestamp> {
         self.text("createdTime").and_then(read_time)
     }
 
-    pub(super) fn expires(&self) -> Expiry {
+    /// Whether the link was made within the last hour: by an attempt at this request, for all one can tell.
+    pub(super) fn is_recent(&self, now: Timestamp) -> bool {
+        self.created().is_some_and(|created| now.duration_since(created) <= RECENT)
+    }
+
+    /// `expirationTime`
+    pub fn expires(&self) -> Expiry {
         match self.members.get("expirationTime") {
             None | Some(Value::Null) => Expiry::Never,
             Some(Value::String(text)) if text.is_empty() => Expiry::Never,
@@ -62,17 +77,17 @@ impl Link {
     }
 
     /// Whether the link has ended at `now`.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+    pub fn is_over(&self, now: Timestamp) -> bool {
         matches!(self.expires(), Expiry::At(end) if end <= now)
     }
 
     /// A member as it came, `null` where there is none.
-    pub(super) fn member(&self, name: &str) -> Value {
+    pub fn member(&self, name: &str) -> Value {
         self.members.get(name).cloned().unwrap_or(Value::Null)
     }
 
     /// What the reply shows of it.
-    pub(super) fn granted(&self) -> Object {
+    pub fn granted(&self) -> Object {
         ["assignedUsers", "role", "expirationTime", "linkName"]
             .into_iter()
             .filter_map(|name| self.members.get(name).map(|value| (name.to_owned(), value.clone())))
@@ -88,7 +103,7 @@ impl Link {
 /// The links of a listing. `items` is absent when there are none, and `count` is a string (facts: clients test both).
 ///
 /// `None` where the object is no listing: links are counted and not shown, or `items` is something else than a list.
-pub(super) fn links(mut listing: Object) -> Option<Vec<Link>> {
+pub fn links(mut listing: Object) -> Option<Vec<Link>> {
     match listing.remove("items") {
         Some(Value::Array(items)) => Some(
             items

@@ -13,26 +13,31 @@ use crate::provider::said;
 
 /// An answer, as far as this file needs it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Heard<'a> {
-    pub(super) status: u16,
-    pub(super) content_type: Option<&'a str>,
+pub struct Heard<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// The media type.
+    pub content_type: Option<&'a str>,
     /// `x-oracle-dms-ecid`: the id that Oracle's support asks for.
-    pub(super) ecid: Option<&'a str>,
+    pub ecid: Option<&'a str>,
     /// The wait of a Retry-After header, read and bounded.
-    pub(super) retry_after: Option<Duration>,
-    pub(super) body: &'a [u8],
+    pub retry_after: Option<Duration>,
+    /// The body as it came.
+    pub body: &'a [u8],
 }
 
 /// An answer that is no success.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Refused {
-    pub(super) failure: CallFailure,
-    pub(super) hint: Hint,
+pub struct Refused {
+    /// What is told, and whether to try again.
+    pub failure: CallFailure,
+    /// What it may mean beyond its kind.
+    pub hint: Hint,
 }
 
 /// What a refusal may mean beyond its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hint {
+pub enum Hint {
     /// Nothing more.
     None,
     /// Something of that name exists (409, `-17`; the code of a repeated `linkName` is not documented).
@@ -47,7 +52,7 @@ pub(super) enum Hint {
 ///
 /// # Errors
 /// The classified failure. `may_have_happened` is set for 5xx and for a 2xx that cannot be read.
-pub(super) fn read(heard: Heard<'_>) -> Result<Object, Refused> {
+pub fn read(heard: Heard<'_>) -> Result<Object, Refused> {
     let (object, markup) = match markup(&heard) {
         Some(markup) => (None, Some(markup)),
         None => (serde_json::from_slice::<Object>(heard.body).ok(), None),
@@ -117,7 +122,7 @@ fn by_status(heard: Heard<'_>, object: Option<&Object>, code: Option<String>) ->
         }
         423 => (Kind::Locked, locked, Hint::None, "the item is locked"),
         425 | 429 => (Kind::RateLimited, Retry::Yes, Hint::None, "the provider asks for fewer calls"),
-        501 => (Kind::Unsupported, Retry::Never, Hint::None, "the provider does not know this call: check base_url"),
+        501 => (Kind::InvalidRequest, Retry::Never, Hint::None, "the provider does not know this call: check base_url"),
         504 => (Kind::TimedOut, Retry::Yes, Hint::None, "the provider's gateway gave up waiting"),
         500..600 => (Kind::Unavailable, Retry::Yes, Hint::None, "the provider is not working or under maintenance"),
         _ => (Kind::InvalidRequest, Retry::Never, Hint::None, "the provider does not accept the call"),
@@ -127,7 +132,7 @@ fn by_status(heard: Heard<'_>, object: Option<&Object>, code: Option<String>) ->
 }
 
 /// A 2xx without a usable body: whatever was asked for may have been done.
-pub(super) fn bad(heard: Heard<'_>, message: &str) -> Refused {
+pub fn bad(heard: Heard<'_>, message: &str) -> Refused {
     refused(heard, ErrorKind::BadResponse, Retry::Never, Hint::None, message.to_owned(), None)
 }
 
@@ -141,11 +146,11 @@ fn refused(
 ) -> Refused {
     let unreadable = kind == ErrorKind::BadResponse && heard.status < 300;
     let failure = CallFailure {
-        failure: Failure {
+        failure: Failure::by_provider(
             kind,
             message,
-            provider: ProviderSays { http_status: Some(heard.status), code, request_id: heard.ecid.map(said::plain) },
-        },
+            ProviderSays { http_status: Some(heard.status), code, request_id: heard.ecid.map(said::plain) },
+        ),
         retry,
         retry_after: if retry == Retry::Never { None } else { heard.retry_after },
         may_have_happened: unreadable || heard.status >= 500,
@@ -291,7 +296,7 @@ mod tests {
             (429, None, "", K::RateLimited, true, false),
             (500, JSON, r#"{"errorCode":"-1"}"#, K::Unavailable, true, true),
             (500, JSON, r#"{"errorCode":"-16"}"#, K::Unavailable, true, true),
-            (501, None, "", K::Unsupported, false, true),
+            (501, None, "", K::InvalidRequest, false, true),
             (502, Some("text/html"), page, K::Unavailable, true, true),
             (503, Some("text/html"), page, K::Unavailable, true, true),
             (504, None, "", K::TimedOut, true, true),

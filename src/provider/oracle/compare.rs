@@ -14,13 +14,31 @@ use crate::model::{Comparison, Difference};
 
 /// The comparison, and the members of which only the provider knows whether they are as asked.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Judgement {
-    pub(super) comparison: Comparison,
-    pub(super) unknown: Vec<&'static str>,
+pub struct Judgement {
+    /// What is narrower and what is wider.
+    pub comparison: Comparison,
+    /// What nobody can tell.
+    pub unknown: Vec<&'static str>,
+}
+
+impl Judgement {
+    /// What is told of a link that goes out: the differences, and the people where nobody can say whether they are those
+    /// asked for. Of a password nothing can be told.
+    pub(super) fn told(self, ask: &Ask, link: &Link) -> Comparison {
+        let mut comparison = self.comparison;
+        if self.unknown.contains(&"assignedUsers") {
+            comparison.narrower.push(Difference {
+                member: "assignedUsers".to_owned(),
+                asked: ask.users.to_string().into(),
+                granted: link.member("assignedUsers"),
+            });
+        }
+        comparison
+    }
 }
 
 /// Compares a link with what was asked. The password takes part only as unknown: no answer shows whether a link has one.
-pub(super) fn judge(ask: &Ask, link: &Link) -> Judgement {
+pub fn judge(ask: &Ask, link: &Link) -> Judgement {
     let mut judgement = Judgement::default();
     let mut note = |member: &'static str, asked: Value, ordering: Option<Ordering>| {
         let difference =
@@ -52,10 +70,17 @@ pub(super) fn judge(ask: &Ask, link: &Link) -> Judgement {
 fn users(asked: &AssignedUsers, granted: Option<&AssignedUsers>) -> Option<Ordering> {
     let Some(granted) = granted else { return Some(Ordering::Greater) };
     match (asked, granted) {
-        (AssignedUsers::Named(asked), AssignedUsers::Named(granted)) if asked != granted => {
+        (AssignedUsers::Named(asked), AssignedUsers::Named(granted)) => {
+            let is_email = |user: &&String| user.contains('@');
+            let is_asked = |user: &String| asked.iter().any(|other| other.eq_ignore_ascii_case(user));
+            let has_stranger = granted.iter().filter(is_email).any(|user| !is_asked(user));
             match granted.len().cmp(&asked.len()) {
+                Ordering::Greater => Some(Ordering::Greater),
+                // An address that is none of those asked for is another person; an id may be anybody's.
+                _ if has_stranger && asked.iter().all(|user| user.contains('@')) => Some(Ordering::Greater),
+                Ordering::Less => Some(Ordering::Less),
+                Ordering::Equal if granted.iter().all(is_asked) => Some(Ordering::Equal),
                 Ordering::Equal => None,
-                unequal => Some(unequal),
             }
         }
         _ => Some(granted.audience().cmp(&asked.audience())),
@@ -103,6 +128,11 @@ mod tests {
             ("assignedUsers", "@serviceinstance", "a,b".into(), "narrower"),
             ("assignedUsers", "a,b", "b , a".into(), "equal"),
             ("assignedUsers", "a,b", "U1,U2".into(), "unknown"),
+            ("assignedUsers", "A@x.org,b", "b,a@x.org".into(), "equal"),
+            ("assignedUsers", "a@x.org", "U1".into(), "unknown"),
+            ("assignedUsers", "U1", "a@x.org".into(), "unknown"),
+            ("assignedUsers", "a@x.org", "evil@x.org".into(), "wider"),
+            ("assignedUsers", "a@x.org,b@x.org", "evil@x.org".into(), "wider"),
             ("assignedUsers", "a,b", "a,b,c".into(), "wider"),
             ("assignedUsers", "a,b", "U1".into(), "narrower"),
             ("assignedUsers", "a,b", "a,@everybody".into(), "wider"),

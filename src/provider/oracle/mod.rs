@@ -2,21 +2,22 @@
 //!
 //! Creating is not idempotent here and there is no conditional create, so an attempt is: wait for the item's turn, list
 //! the item's links, hand out the one with the right name, else create one. A create whose outcome is not known is
-//! followed by one more look, and what then has the name is ours. Two processes that list before either has created can
-//! still make two links; they carry the same name (see `name`), grant the same, and every later attempt chooses the
-//! same one of them, so no requester sees the difference. To look again after every create would cost a third call
-//! each and could not undo it.
+//! followed by one more look, and what then has the name is ours. Two workers that list before either has created would
+//! make two links; they carry the same name (see `name`), so each looks once more after its create, both choose the
+//! same one, and the other is taken back before anybody was told of it. Two are left only where one worker creates and
+//! looks within the same second in which the other creates, and the ids happen to sort the younger first; they grant
+//! the same, and every later attempt chooses the same one of them.
 
-mod answer;
-mod classify;
-mod compare;
+pub mod answer;
+pub mod classify;
+pub mod compare;
 mod name;
-mod request;
+pub mod request;
 mod reuse;
 mod site;
 mod turns;
-mod url;
-mod users;
+pub mod url;
+pub mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -96,7 +97,7 @@ impl OracleShare {
         let history = if self.before_create().is_some() { History::MayHaveHappened } else { history };
         let before = self.site.list(&self.ask.item).await.map_err(Trouble::without_effect)?;
         let name = how.name(&before.links, before.now);
-        if let Some(outcome) = self.reuse(how, history, &name, &before)? {
+        if let Some(outcome) = self.reuse(how, history, &name, &before).await? {
             return Ok(outcome);
         }
         // Noted before the call, which may be dropped half way; forgotten once it is known that nothing was made.
@@ -109,8 +110,10 @@ impl OracleShare {
         let refused = match self.site.create(&self.ask, &name).await {
             Ok(link) => {
                 // The API is not known to hand out a link that exists, nor to promise that it does not.
-                let known = before.links.iter().any(|listed| listed.id == link.id);
-                return Ok(self.outcome(&link, if known { Made::Reused } else { Made::Created })?);
+                if before.links.iter().any(|listed| listed.id == link.id) {
+                    return Ok(self.outcome(&link, Made::Reused)?);
+                }
+                return Ok(self.only_one(how, &name, link).await?);
             }
             Err(Trouble::Held(held)) => {
                 forget();
@@ -129,7 +132,30 @@ impl OracleShare {
         let Ok(after) = self.site.list(&self.ask.item).await else { return Err(refused.failure.into()) };
         // The name was not there before a create that may have been done: what has it now is what was made.
         let history = if unknown { History::MayHaveHappened } else { history };
-        self.reuse(how, history, &name, &after)?.ok_or_else(|| refused.failure.into())
+        self.reuse(how, history, &name, &after).await?.ok_or_else(|| refused.failure.into())
+    }
+
+    /// Another worker may have made the same link at the same moment: both look again, both choose the same one, and whose
+    /// link is not chosen takes it back before anybody has seen it.
+    async fn only_one(&self, how: &Recognise, name: &str, link: Link) -> Result<LinkOutcome, CallFailure> {
+        // Without a list nobody can choose, and the link is good as it is.
+        let chosen = match self.site.list(&self.ask.item).await {
+            Ok(after) => find(&self.ask, name, &after.links, after.now),
+            Err(_) => None,
+        };
+        match chosen {
+            Some(chosen) if chosen.link.id != link.id && may_reuse(how, &chosen).is_ok() => {
+                if self.site.revoke(&link.id).await.is_ok() {
+                    return self.outcome(&chosen.link, Made::Reused);
+                }
+                warn!(
+                    provider = self.site.name,
+                    "an item has two links of one name; the younger could not be taken back"
+                );
+            }
+            _ => {}
+        }
+        self.outcome(&link, Made::Created)
     }
 
     /// Remembers which links were there before the first create; whether this is the first.
@@ -160,21 +186,32 @@ impl OracleShare {
         }
     }
 
-    /// The link of that name, where there is one and it may be handed out.
-    fn reuse(
+    /// The link of that name, where there is one and it may be handed out. Where it may be what an earlier attempt made a
+    /// short while ago, and the provider does not tell whether its password and people are those asked for, it is made
+    /// so first. An older one is somebody else's, and is neither handed out nor changed.
+    async fn reuse(
         &self,
         how: &Recognise,
         history: History,
         name: &str,
         listing: &Listing,
-    ) -> Result<Option<LinkOutcome>, CallFailure> {
+    ) -> Result<Option<LinkOutcome>, CallError> {
         let Some(found) = find(&self.ask, name, &listing.links, listing.now) else { return Ok(None) };
         if found.of > 1 {
             warn!(provider = self.site.name, links = found.of, "an item has several links of one name; one is reused");
         }
-        may_reuse(how, history, &found).map_err(CallFailure::final_)?;
         let made_by_us = self.before_create().as_ref().is_some_and(|before| !before.contains(&found.link.id));
-        self.outcome(&found.link, if made_by_us { Made::Created } else { Made::Reused }).map(Some)
+        if made_by_us {
+            return Ok(Some(self.outcome(&found.link, Made::Created)?));
+        }
+        let link = match (may_reuse(how, &found), history) {
+            (Ok(()), _) => found.link,
+            (Err(_), History::MayHaveHappened) if found.link.is_recent(listing.now) => {
+                self.site.edit(&self.ask, &found.link.id).await.map_err(Trouble::without_effect)?
+            }
+            (Err(conflict), _) => return Err(CallFailure::final_(conflict).into()),
+        };
+        Ok(Some(self.outcome(&link, Made::Reused)?))
     }
 
     fn outcome(&self, link: &Link, made: Made) -> Result<LinkOutcome, CallFailure> {
@@ -187,7 +224,7 @@ impl OracleShare {
         Ok(LinkOutcome {
             link: Granted { id: link.id.clone(), url, html: None, granted: link.granted() },
             made,
-            comparison: judge(&self.ask, link).comparison,
+            comparison: judge(&self.ask, link).told(&self.ask, link),
         })
     }
 }

@@ -6,6 +6,7 @@ use jiff::{Timestamp, Unit};
 use serde_json::Value;
 
 use super::users::AssignedUsers;
+use crate::model::time::rfc3339;
 use crate::model::{Asked, Failure, Object, Secret};
 use crate::provider::address;
 
@@ -18,14 +19,16 @@ const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 8..=50;
 
 /// What kind of thing an item is; it decides the endpoint and the form of the public address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum ItemKind {
+pub enum ItemKind {
+    /// `folderId`
     Folder,
+    /// `fileId`
     File,
 }
 
 impl ItemKind {
     /// The word in the API's paths.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Folder => "folder",
             Self::File => "file",
@@ -35,17 +38,21 @@ impl ItemKind {
 
 /// An item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Item {
-    pub(super) kind: ItemKind,
+pub struct Item {
+    /// Folder or file.
+    pub kind: ItemKind,
     /// Checked, and encoded as one path segment.
-    pub(super) id: String,
+    pub id: String,
 }
 
 /// What a link allows. The order is from narrow to wide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Role {
+pub enum Role {
+    /// `viewer`
     Viewer,
+    /// `downloader`
     Downloader,
+    /// `contributor`
     Contributor,
 }
 
@@ -53,7 +60,7 @@ impl Role {
     const ALL: [Role; 3] = [Self::Viewer, Self::Downloader, Self::Contributor];
 
     /// The word on the wire.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Downloader => "downloader",
@@ -62,7 +69,7 @@ impl Role {
     }
 
     /// The role of that word; the keywords are lower case.
-    pub(super) fn from_word(word: &str) -> Option<Self> {
+    pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
@@ -77,15 +84,19 @@ impl Role {
 
 /// A request, read and found possible.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Ask {
-    pub(super) item: Item,
-    pub(super) users: AssignedUsers,
-    pub(super) role: Role,
-    /// Whole seconds.
-    pub(super) expires: Option<Timestamp>,
-    pub(super) password: Option<Secret>,
+pub struct Ask {
+    /// Which item.
+    pub item: Item,
+    /// `assignedUsers`
+    pub users: AssignedUsers,
+    /// `role`
+    pub role: Role,
+    /// `expirationTime`, in whole seconds.
+    pub expires: Option<Timestamp>,
+    /// `password`
+    pub password: Option<Secret>,
     /// The name that the request gives the link; without one the link gets a name of ours.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
 }
 
 impl Ask {
@@ -93,7 +104,7 @@ impl Ask {
     ///
     /// # Errors
     /// `invalidRequest`, naming the member and saying what is allowed.
-    pub(super) fn read(item: &Object, link: &Object) -> Result<Self, Failure> {
+    pub fn read(item: &Object, link: &Object) -> Result<Self, Failure> {
         only_known(item, "item", &ITEM_MEMBERS)?;
         only_known(link, "link", &LINK_MEMBERS)?;
         Ok(Self {
@@ -128,7 +139,7 @@ impl Ask {
     }
 
     /// What is asked, for the policy.
-    pub(super) fn asked(&self) -> Asked {
+    pub fn asked(&self) -> Asked {
         Asked {
             own_type: self.role.as_str().to_owned(),
             neutral_type: self.role.neutral(),
@@ -140,7 +151,18 @@ impl Ask {
 
     /// The body of the create call. The role is always sent: without it the account's own preference for public links
     /// would decide (Oracle's create page).
-    pub(super) fn body(&self, name: &str) -> Vec<u8> {
+    pub fn body(&self, name: &str) -> Vec<u8> {
+        let mut body = self.settings();
+        body.insert("linkName".to_owned(), name.into());
+        Value::Object(body).to_string().into_bytes()
+    }
+
+    /// The body of the edit call that makes a link what is asked for; its name cannot be edited.
+    pub(super) fn edit_body(&self) -> Vec<u8> {
+        Value::Object(self.settings()).to_string().into_bytes()
+    }
+
+    fn settings(&self) -> Object {
         let mut body = Object::new();
         body.insert("assignedUsers".to_owned(), self.users.to_string().into());
         body.insert("role".to_owned(), self.role.as_str().into());
@@ -150,32 +172,19 @@ impl Ask {
         if let Some(password) = &self.password {
             body.insert("password".to_owned(), password.reveal().into());
         }
-        body.insert("linkName".to_owned(), name.into());
-        Value::Object(body).to_string().into_bytes()
+        body
     }
 }
 
 /// Reads a time as the API writes it or as a request may give it: RFC 3339, or without a zone, which Oracle reads as
 /// UTC (its edit example). Cut down to whole seconds, so that what is sent is never later than what was asked.
 pub(super) fn read_time(text: &str) -> Option<Timestamp> {
-    let (local, rest) = text.split_at_checked("2027-01-31T00:00:00".len())?;
-    let shaped = local.bytes().enumerate().all(|(at, byte)| match at {
-        4 | 7 => byte == b'-',
-        10 => matches!(byte, b'T' | b't' | b' '),
-        13 | 16 => byte == b':',
-        _ => byte.is_ascii_digit(),
-    });
-    // Nothing but a fraction and an offset may follow; jiff alone would also take a bracketed zone name.
-    if !shaped || !rest.bytes().all(|byte| byte.is_ascii_digit() || b".zZ+-:".contains(&byte)) {
-        return None;
-    }
-    let has_zone = rest.contains(['z', 'Z', '+', '-']);
-    let time: Timestamp = if has_zone { text.parse() } else { format!("{text}Z").parse() }.ok()?;
+    let time = rfc3339(text).or_else(|| rfc3339(&format!("{text}Z")))?;
     time.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).ok()
 }
 
 /// Writes a time in whole seconds, UTC, with `Z`.
-pub(super) fn write_time(time: Timestamp) -> String {
+pub fn write_time(time: Timestamp) -> String {
     time.to_string()
 }
 

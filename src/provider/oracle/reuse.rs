@@ -9,7 +9,7 @@ use super::answer::{Expiry, Link};
 use super::compare::{Judgement, judge};
 use super::name::Stem;
 use super::request::Ask;
-use crate::model::{ErrorKind, Failure, History};
+use crate::model::{ErrorKind, Failure};
 
 /// How a link of this request is recognised.
 #[derive(Debug, Clone)]
@@ -85,15 +85,10 @@ fn rank<'a>(judged: &Judgement, link: &'a Link) -> impl Ord + use<'a> {
 /// Whether a link that was found may be handed out. A wider one may: the pipeline refuses it, with the differences.
 ///
 /// # Errors
-/// `conflict`, where the link's name was given by a request, nothing shows that this request made it, and the provider
-/// does not tell whether it is as asked.
-pub(super) fn may_reuse(how: &Recognise, history: History, found: &Found) -> Result<(), Failure> {
+/// `conflict`, where the link's name was given by a request and the provider does not tell whether it is as asked.
+pub(super) fn may_reuse(how: &Recognise, found: &Found) -> Result<(), Failure> {
     let unknown = &found.judgement.unknown;
-    if how.is_own()
-        || history == History::MayHaveHappened
-        || unknown.is_empty()
-        || !found.judgement.comparison.wider.is_empty()
-    {
+    if how.is_own() || unknown.is_empty() || !found.judgement.comparison.wider.is_empty() {
         return Ok(());
     }
     Err(Failure::new(
@@ -168,19 +163,18 @@ mod tests {
     fn a_given_name_vouches_for_nothing_that_the_list_does_not_show() {
         let given = Recognise::Given("n".to_owned());
         let there = [link("L", "n", json!({}))];
-        let reusable = |how: &Recognise, history, wish: Value, links: &[Link]| {
+        let reusable = |how: &Recognise, wish: Value, links: &[Link]| {
             let ask = asked(wish);
-            may_reuse(how, history, &find(&ask, "n", links, now()).unwrap()).map_err(|failure| failure.kind)
+            may_reuse(how, &find(&ask, "n", links, now()).unwrap()).map_err(|failure| failure.kind)
         };
         let plain = json!({"assignedUsers": "@serviceinstance", "linkName": "n"});
         let locked = json!({"assignedUsers": "@serviceinstance", "linkName": "n", "password": "MyPassword"});
         let people = json!({"assignedUsers": "a,b", "linkName": "n"});
         let own = Recognise::Own(Stem::new("s", &asked(plain.clone())));
-        assert_eq!(reusable(&given, History::Fresh, plain, &there), Ok(()));
-        assert_eq!(reusable(&given, History::Fresh, locked.clone(), &there), Err(ErrorKind::Conflict));
-        assert_eq!(reusable(&given, History::MayHaveHappened, locked.clone(), &there), Ok(()));
-        assert_eq!(reusable(&own, History::Fresh, locked, &there), Ok(()));
+        assert_eq!(reusable(&given, plain, &there), Ok(()));
+        assert_eq!(reusable(&given, locked.clone(), &there), Err(ErrorKind::Conflict));
+        assert_eq!(reusable(&own, locked, &there), Ok(()));
         let others = [link("L", "n", json!({"assignedUsers": "U1,U2"}))];
-        assert_eq!(reusable(&given, History::Fresh, people, &others), Err(ErrorKind::Conflict));
+        assert_eq!(reusable(&given, people, &others), Err(ErrorKind::Conflict));
     }
 }

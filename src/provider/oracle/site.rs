@@ -1,4 +1,4 @@
-//! The three calls about an item's links: list, create, revoke. Each one call of the account, read and classified.
+//! The four calls about an item's links: list, create, edit, revoke. Each one call of the account, read and classified.
 
 use std::sync::Arc;
 
@@ -63,6 +63,14 @@ impl Site {
             .ok_or_else(|| unusable(&answer, "the provider says that it made a link and does not say which"))
     }
 
+    /// Makes a link what is asked for.
+    pub(super) async fn edit(&self, ask: &Ask, link_id: &str) -> Result<Link, Trouble> {
+        let url = url::link(&self.settings.base_url, link_id).ok_or_else(no_address)?;
+        let (object, answer) = self.call("edit_link", Method::PUT, url, Some(ask.edit_body().into())).await?;
+        Link::read(object)
+            .ok_or_else(|| unusable(&answer, "the provider says that it changed a link and does not say which"))
+    }
+
     /// Takes a link back; one that is gone already is no error.
     pub(super) async fn revoke(&self, link_id: &str) -> Result<(), Trouble> {
         let url = url::link(&self.settings.base_url, link_id).ok_or_else(no_address)?;
@@ -82,7 +90,8 @@ impl Site {
         let answer = self.account.call(Call { operation, method, url, body }).await?;
         match classify::read(heard(&answer, &answer.content_type())) {
             Ok(object) => Ok((object, answer)),
-            Err(refused) => {
+            Err(mut refused) => {
+                refused.failure = self.account.tellable(refused.failure);
                 if let (429 | 503, Some(wait)) = (answer.status, refused.failure.retry_after) {
                     self.account.pause(wait);
                 }

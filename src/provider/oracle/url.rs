@@ -8,18 +8,18 @@ use super::request::Item;
 use crate::provider::address;
 
 /// Where the links of an item are listed (GET) and made (POST). `None` where the base is no address to build on.
-pub(super) fn links(base: &Url, item: &Item) -> Option<Url> {
+pub fn links(base: &Url, item: &Item) -> Option<Url> {
     join(base, &format!("publiclinks/{}/{}", item.kind.as_str(), item.id))
 }
 
 /// Where one link is deleted. `None` where the id cannot be a path segment.
-pub(super) fn link(base: &Url, link_id: &str) -> Option<Url> {
+pub fn link(base: &Url, link_id: &str) -> Option<Url> {
     join(base, &format!("publiclinks/{}", segment(link_id)?))
 }
 
 /// The public address of a link, from a template with `{publicUrl}`, `{linkID}` and `{id}`; an unknown word in braces
 /// stays. `None` where the link's id cannot be a path segment.
-pub(super) fn public(template: &str, public_url: &Url, link_id: &str, item: &Item) -> Option<String> {
+pub fn public(template: &str, public_url: &Url, link_id: &str, item: &Item) -> Option<String> {
     let link_id = segment(link_id)?;
     let mut out = String::new();
     let mut rest = template;

@@ -15,7 +15,7 @@ const INSTANCE: &str = "@serviceinstance";
 
 /// Who a link is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum AssignedUsers {
+pub enum AssignedUsers {
     /// `@everybody`
     Everybody,
     /// `@serviceinstance`
@@ -29,7 +29,7 @@ impl AssignedUsers {
     ///
     /// # Errors
     /// A sentence that names the member.
-    pub(super) fn ask(text: &str) -> Result<Self, String> {
+    pub fn ask(text: &str) -> Result<Self, String> {
         match text.trim() {
             EVERYBODY => return Ok(Self::Everybody),
             INSTANCE => return Ok(Self::Instance),
@@ -57,7 +57,7 @@ impl AssignedUsers {
     }
 
     /// Reads an echo; the widest word in it counts. `None` where it names nobody.
-    pub(super) fn echo(text: &str) -> Option<Self> {
+    pub fn echo(text: &str) -> Option<Self> {
         let users: BTreeSet<String> =
             text.split(',').map(str::trim).filter(|user| !user.is_empty()).map(str::to_owned).collect();
         let says = |word: &str| users.iter().any(|user| user.eq_ignore_ascii_case(word));
@@ -73,7 +73,7 @@ impl AssignedUsers {
     }
 
     /// The neutral audience.
-    pub(super) fn audience(&self) -> Audience {
+    pub fn audience(&self) -> Audience {
         match self {
             Self::Everybody => Audience::Anonymous,
             Self::Instance => Audience::Organization,

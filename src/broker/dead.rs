@@ -1,0 +1,241 @@
+//! The dead-letter queue, looked at by a person: letters are taken one by one and each is given back, sent again as a
+//! request, or removed.
+//!
+//! A letter is acknowledged only after the broker has confirmed its copy, or when it is to be removed. Everything else
+//! is still the broker's: whatever happens to this process, it is back in the queue afterwards.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lapin::options::{
+    BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::time::timeout;
+
+use super::connection::{ConnectError, connect};
+use super::copies::{numbered, redriven, renewed};
+use super::headers::{BODY_BYTES, number, short};
+use super::letter::{Letter, letter};
+use super::topology;
+use crate::config;
+
+/// A letter that the broker has counted as returned so often is written anew instead of being returned once more, which
+/// makes its count begin again. From RabbitMQ 4.0 on a quorum queue drops a message at the 21st return by default, a policy
+/// may say less, and AMQP has no way to ask. A limit below this one is not survived.
+const MOST_RETURNS: u64 = 3;
+
+/// Why the dead-letter queue cannot be worked on. Nothing is lost by any of them.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// There is no such queue.
+    #[error("the broker has no queue {0:?} (broker.dead_letter_queue); a worker makes it when it starts")]
+    Missing(String),
+    /// A copy was not confirmed; its letter stays where it is.
+    #[error("the broker does not take a message for {queue:?}: {why}; the letter stays in the dead-letter queue")]
+    NotTaken {
+        /// Where it was to go.
+        queue: String,
+        /// The broker's words.
+        why: String,
+    },
+    /// The broker refused something or went away.
+    #[error("{what}: {why}; what was not finished is still in the dead-letter queue")]
+    Broker {
+        /// What was being done.
+        what: &'static str,
+        /// The broker's words.
+        why: String,
+    },
+}
+
+/// A letter taken from the queue. Dropped, it goes back when the session ends.
+#[derive(Debug)]
+#[must_use = "a letter that is not settled goes back to the queue"]
+pub struct Held {
+    /// What it says.
+    pub letter: Letter,
+    tag: u64,
+    original: BasicProperties,
+}
+
+impl Held {
+    /// How long the body was before it was cut to fit, in bytes; `None` where it is whole. A cut letter cannot be sent
+    /// again.
+    pub fn cut_from(&self) -> Option<u64> {
+        number(self.original.headers().as_ref()?, BODY_BYTES)
+    }
+}
+
+/// A session at the dead-letter queue.
+pub struct DeadLetters {
+    connection: Connection,
+    channel: Channel,
+    queue: String,
+    request_queue: String,
+    patience: Duration,
+    ready: u32,
+    taken: u32,
+    renewed: u32,
+    published: i64,
+}
+
+impl DeadLetters {
+    /// Connects and counts the letters.
+    ///
+    /// # Errors
+    /// See [`DeadError`].
+    pub async fn open(settings: &config::Broker, name: &str) -> Result<Self, DeadError> {
+        let connection = connect(settings, name).await?;
+        let patience = settings.publish_timeout;
+        let queue = settings.dead_letter_queue.clone();
+        let look = async {
+            let channel = connection.create_channel().await?;
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            let found = channel.queue_declare(short(&queue), options, FieldTable::default()).await?;
+            channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            Ok((channel, found.message_count()))
+        };
+        let (channel, ready) = match timeout(patience, look).await {
+            Ok(Err(error)) if topology::code(&error) == Some(404) => return Err(DeadError::Missing(queue)),
+            answer => answered("the dead-letter queue cannot be looked at", patience, answer)?,
+        };
+        Ok(Self {
+            connection,
+            channel,
+            queue,
+            request_queue: settings.request_queue.clone(),
+            patience,
+            ready,
+            taken: 0,
+            renewed: 0,
+            published: 0,
+        })
+    }
+
+    /// Letters that were ready when the session began.
+    pub fn ready(&self) -> u32 {
+        self.ready
+    }
+
+    /// Letters written anew so far, because the broker had counted them as returned too often.
+    pub fn renewed(&self) -> u32 {
+        self.renewed
+    }
+
+    /// Takes the next letter; none when every letter that was ready at the start has been taken once.
+    ///
+    /// # Errors
+    /// See [`DeadError`].
+    pub async fn next(&mut self) -> Result<Option<Held>, DeadError> {
+        if self.taken >= self.ready {
+            return Ok(None);
+        }
+        let get = self.channel.basic_get(short(&self.queue), BasicGetOptions { no_ack: false });
+        let got = self.within("a letter cannot be taken from the dead-letter queue", get).await?;
+        let Some(message) = got else { return Ok(None) };
+        self.taken += 1;
+        let delivery = message.delivery;
+        let letter = letter(&delivery.properties, Bytes::from(delivery.data));
+        Ok(Some(Held { letter, tag: delivery.delivery_tag, original: delivery.properties }))
+    }
+
+    /// Leaves the letter in the queue. It is handed out to others again when the session ends.
+    ///
+    /// # Errors
+    /// See [`DeadError`].
+    pub async fn keep(&mut self, held: Held) -> Result<(), DeadError> {
+        let returns = held.original.headers().as_ref().and_then(|headers| number(headers, "x-delivery-count"));
+        if returns.unwrap_or(0) < MOST_RETURNS {
+            return Ok(());
+        }
+        let (properties, headers) = renewed(&held.original);
+        self.publish(&self.queue.clone(), properties.with_headers(headers), &held.letter.body).await?;
+        self.renewed += 1;
+        self.remove(held).await
+    }
+
+    /// Sends the letter to the request queue, as the request that it once was, and takes it off the dead-letter queue once
+    /// the broker has confirmed that.
+    ///
+    /// # Errors
+    /// See [`DeadError`]; the letter is then still in the dead-letter queue, and may be in the request queue too.
+    pub async fn redrive(&mut self, held: Held) -> Result<(), DeadError> {
+        let outgoing = redriven(&self.request_queue, &held.original, &held.letter.body);
+        self.published += 1;
+        let properties = outgoing.properties.with_headers(numbered(outgoing.headers, self.published));
+        self.publish(&self.request_queue.clone(), properties, &outgoing.body).await?;
+        self.remove(held).await
+    }
+
+    /// Takes the letter off the queue for good.
+    ///
+    /// # Errors
+    /// See [`DeadError`].
+    pub async fn remove(&mut self, held: Held) -> Result<(), DeadError> {
+        let ack = self.channel.basic_ack(held.tag, BasicAckOptions { multiple: false });
+        self.within("a letter cannot be taken off the dead-letter queue", ack).await
+    }
+
+    /// Gives back everything that was not settled, and makes sure that the broker has seen all of it.
+    ///
+    /// # Errors
+    /// See [`DeadError`]. The broker then gives the letters back by itself, because the connection ends.
+    pub async fn close(self) -> Result<(), DeadError> {
+        // A tag of 0 means all; from RabbitMQ 4.3 on a nack is not counted as a return, the end of a channel is.
+        let nack = self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true });
+        let end = async {
+            nack.await?;
+            // Answered only after everything before it was read.
+            self.channel.close(200, short("OK")).await
+        };
+        let ended = self.within("the letters cannot be given back", end).await;
+        // Nothing depends on it any more.
+        let _ = timeout(self.patience, self.connection.close(200, short("OK"))).await;
+        ended
+    }
+
+    /// Publishes through the default exchange and waits for the confirm. There is never another publish under way, so
+    /// that a return can only be this message's.
+    async fn publish(&self, queue: &str, properties: BasicProperties, body: &[u8]) -> Result<(), DeadError> {
+        let refused = |why: String| Err(DeadError::NotTaken { queue: queue.to_owned(), why });
+        let options = BasicPublishOptions { mandatory: true, immediate: false };
+        let send = async {
+            self.channel.basic_publish(ShortString::default(), short(queue), options, body, properties).await?.await
+        };
+        match self.within("a message cannot be published", send).await? {
+            Confirmation::Ack(None) => Ok(()),
+            Confirmation::Ack(Some(back)) => refused(format!("{} ({})", back.reply_text.as_str(), back.reply_code)),
+            Confirmation::Nack(_) => refused("it refused the message; the queue may be full".to_owned()),
+            Confirmation::NotRequested => refused("it does not confirm".to_owned()),
+        }
+    }
+
+    async fn within<T>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, DeadError> {
+        answered(what, self.patience, timeout(self.patience, work).await)
+    }
+}
+
+fn answered<T>(
+    what: &'static str,
+    patience: Duration,
+    answer: Result<lapin::Result<T>, tokio::time::error::Elapsed>,
+) -> Result<T, DeadError> {
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(DeadError::Broker { what, why: error.to_string() }),
+        Err(_) => Err(DeadError::Broker {
+            what,
+            why: format!("no answer within {} ms (broker.publish_timeout)", patience.as_millis()),
+        }),
+    }
+}

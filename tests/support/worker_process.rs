@@ -1,0 +1,157 @@
+//! The worker as it is shipped: the real binary as a process of its own, which can be killed.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use sharelink::simulate::Addresses;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+/// Long enough for a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+/// The configuration and the log of a worker through all its lives.
+pub struct Home {
+    folder: TempDir,
+    pub request_queue: String,
+    pub reply_queue: String,
+    pub dead_letter_queue: String,
+}
+
+impl Home {
+    /// A worker of the simulated providers, with queues of its own at these nodes.
+    pub fn new(urls: &[String], providers: Addresses, prefetch: u16) -> Self {
+        let prefix = uuid::Uuid::new_v4().simple().to_string();
+        let [request_queue, reply_queue, dead_letter_queue] =
+            ["requests", "replies", "dead"].map(|role| format!("{prefix}.{role}"));
+        let text = format!(
+            r#"[broker]
+urls = {urls:?}
+request_queue = "{request_queue}"
+reply_queue = "{reply_queue}"
+dead_letter_queue = "{dead_letter_queue}"
+exchange = "{prefix}.sharelink"
+prefetch = {prefetch}
+max_deliveries = 100
+heartbeat = "5s"
+connect_timeout = "5s"
+
+[server]
+listen = "127.0.0.1:0"
+
+[retry]
+initial_interval = "50ms"
+max_interval = "1s"
+inline_limit = "300ms"
+
+{providers}"#,
+            providers = providers.config(),
+        );
+        let folder = tempfile::Builder::new().prefix("sharelink-worker-").tempdir().unwrap();
+        std::fs::write(folder.path().join("sharelink.toml"), text).unwrap();
+        Self { folder, request_queue, reply_queue, dead_letter_queue }
+    }
+
+    /// Starts a worker; `crash_at` is a crash point and how often it has to be reached.
+    pub fn start(&self, crash_at: Option<&str>) -> Worker {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sharelink"));
+        command.arg("worker").arg("--config").arg(self.folder.path().join("sharelink.toml"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some(crash_at) = crash_at {
+            command.env("SHARELINK_CRASH_AT", crash_at);
+        }
+        Worker { child: command.spawn().unwrap() }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What the workers have said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// Waits until some worker has said this so many times.
+    pub async fn said(&self, words: &str, times: usize) {
+        let deadline = Instant::now() + SOON;
+        while self.log().matches(words).count() < times {
+            assert!(Instant::now() < deadline, "{words:?} was not said {times} times:\n{}", self.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A worker process. It is killed when it is dropped.
+pub struct Worker {
+    child: Child,
+}
+
+impl Worker {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it still runs.
+    pub fn runs(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().signal(), Some(9), "the worker had ended before");
+    }
+
+    /// SIGTERM; waits for the end.
+    pub async fn stop(mut self) -> ExitStatus {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        self.ended().await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the worker still runs");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Resident memory in KiB, open file descriptors, threads.
+    pub fn footprint(&self) -> Footprint {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let status = std::fs::read_to_string(proc.join("status")).unwrap();
+        let number = |key: &str| {
+            let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        let descriptors = std::fs::read_dir(proc.join("fd")).unwrap().count() as u64;
+        Footprint { rss_kib: number("VmRSS:"), descriptors, threads: number("Threads:") }
+    }
+}
+
+/// What a process takes of its machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Footprint {
+    pub rss_kib: u64,
+    pub descriptors: u64,
+    pub threads: u64,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may have ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
