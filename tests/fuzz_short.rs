@@ -54,7 +54,7 @@ fn mutate(input: &mut Vec<u8>, dice: &mut fastrand::Rng, words: &[Vec<u8>], othe
     input.truncate(LONGEST);
 }
 
-fn run(name: &str, check: fn(&[u8]), input: &[u8]) {
+fn run(name: &str, check: checks::Check, input: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| check(input))).is_err() {
         let file = std::env::temp_dir().join(format!("sharelink-fuzz-{name}"));
         std::fs::write(&file, input).unwrap();

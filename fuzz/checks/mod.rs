@@ -12,11 +12,11 @@ pub mod retry_after;
 
 use sharelink::model::Failure;
 
-/// A target: its name and what is checked of an input.
-pub type Target = (&'static str, fn(&[u8]));
+/// What is done with the bytes of one input.
+pub type Check = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [(&str, Check); 5] = [
     ("configuration", configuration::check),
     ("provider_answer", provider_answer::check),
     ("reply_side", reply_side::check),

@@ -122,7 +122,7 @@ pub fn compose(routes: &Routes, envelope: &Envelope, reply: &Reply, to: To<'_>) 
             id: &id,
             source: "/sharelink",
             kind: TYPE,
-            time: reply.completed_at.to_string(),
+            time: reply.time_told().to_string(),
             datacontenttype: JSON,
             subject: &reply.id,
             data: reply,
@@ -352,7 +352,8 @@ mod tests {
             content_type: Some("Application/CloudEvents+json; charset=utf-8".to_owned()),
             ..Properties::default()
         });
-        let reply = linked(Made::Created, "L");
+        let mut reply = linked(Made::Created, "L");
+        reply.completed_at = "2026-11-22T10:00:00.123456789Z".parse().unwrap();
         let out = sent(&envelope, &reply, To::Configured);
         assert_eq!(out.properties.content_type().as_ref().unwrap().as_str(), CLOUD_EVENT);
         let event: serde_json::Value = serde_json::from_slice(&out.body).unwrap();
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(event["id"], out.properties.message_id().as_ref().unwrap().as_str());
         assert_eq!(event["source"], "/sharelink");
         assert_eq!(event["type"], "sharelink.reply.v1");
-        assert_eq!(event["time"], "2026-11-22T10:00:00Z");
+        assert_eq!(event["time"], "2026-11-22T10:00:00.123Z");
         assert_eq!(event["datacontenttype"], "application/json");
         assert_eq!(event["subject"], "a");
         assert_eq!(event["data"], serde_json::to_value(&reply).unwrap());

@@ -56,10 +56,8 @@ fn names(reader: &mut Reader<'_>) -> Vec<String> {
                 key: dotted(&["providers", name]),
                 text,
             };
-            let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-            if name.is_empty() || name.len() > 64 || !plain || canonical(&[name]).contains("__") {
-                let allowed = "1 to 64 letters, digits, - and _, no two of - and _ in a row";
-                reader.problems.push(wrong(format!("{name:?} is not allowed as a provider's name; give {allowed}")));
+            if let Some(reason) = unfit(name) {
+                reader.problems.push(wrong(reason));
             }
             if let Some(other) = names.iter().find(|other| canonical(&[other]) == canonical(&[name])) {
                 reader.problems.push(wrong(format!(
@@ -75,10 +73,22 @@ fn names(reader: &mut Reader<'_>) -> Vec<String> {
             && !name.is_empty()
             && !names.iter().any(|known| canonical(&[known]) == canonical(&[name]))
         {
+            if let Some(text) = unfit(name) {
+                let place = Place::Variable(variable.name.clone());
+                reader.problems.push(Problem { place, key: dotted(&["providers", name]), text });
+            }
             names.push(name.clone());
         }
     }
     names
+}
+
+/// What is wrong with a provider's name, if anything is.
+fn unfit(name: &str) -> Option<String> {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let fits = plain && (1..=64).contains(&name.len()) && !canonical(&[name]).contains("__");
+    let allowed = "1 to 64 letters, digits, - and _, no two of - and _ in a row";
+    (!fits).then(|| format!("{name:?} is not allowed as a provider's name; give {allowed}"))
 }
 
 /// Reads one provider; `None` where something that decides on the rest is missing or wrong.
@@ -131,7 +141,10 @@ fn misspelt(reader: &Reader<'_>, name: &str) -> String {
     let names: Vec<String> = table.keys().map(|known| canonical(&[known])).collect();
     closest(name, names.iter().map(String::as_str))
         .map(|near| {
-            format!(" (only variables name this provider; did you mean {PREFIX}PROVIDERS__{}__…?)", near.to_uppercase())
+            format!(
+                " (only variables name this provider; did you mean {PREFIX}PROVIDERS__{}__…?)",
+                near.to_uppercase().escape_debug()
+            )
         })
         .unwrap_or_default()
 }

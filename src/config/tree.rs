@@ -77,9 +77,9 @@ pub(super) fn canonical<S: AsRef<str>>(path: &[S]) -> String {
     path.iter().map(|part| part.as_ref().to_lowercase().replace('-', "_")).collect::<Vec<_>>().join("__")
 }
 
-/// The variable that sets a key.
+/// The variable that sets a key, fit to be shown.
 pub(super) fn variable_name<S: AsRef<str>>(path: &[S]) -> String {
-    format!("{PREFIX}{}", canonical(path).to_uppercase())
+    format!("{PREFIX}{}", canonical(path).to_uppercase().escape_debug())
 }
 
 impl Layers {

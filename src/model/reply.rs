@@ -70,6 +70,11 @@ impl Reply {
             Err(_) => Status::Failed,
         }
     }
+
+    /// `completed_at` as it is told, in whole milliseconds: nobody reads nanoseconds, and some tools cannot parse them.
+    pub fn time_told(&self) -> Timestamp {
+        self.completed_at.round(Unit::Millisecond).unwrap_or(self.completed_at)
+    }
 }
 
 #[derive(Serialize)]
@@ -107,8 +112,6 @@ impl Serialize for Reply {
             code: failure.provider.code.as_deref(),
             request_id: failure.provider.request_id.as_deref(),
         });
-        // Whole milliseconds: nobody reads nanoseconds, and some tools cannot parse them.
-        let completed_at = self.completed_at.round(Unit::Millisecond).unwrap_or(self.completed_at);
         let mut out = serializer.serialize_struct("Reply", 10)?;
         out.serialize_field("id", &self.id)?;
         out.serialize_field("provider", &self.provider)?;
@@ -119,7 +122,7 @@ impl Serialize for Reply {
         out.serialize_field("error", &error)?;
         out.serialize_field("attempts", &self.attempts)?;
         out.serialize_field("elapsedMs", &self.elapsed_ms)?;
-        out.serialize_field("completedAt", &completed_at.to_string())?;
+        out.serialize_field("completedAt", &self.time_told().to_string())?;
         out.end()
     }
 }

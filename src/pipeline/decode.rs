@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::strict_json;
+use super::strict_json::{self, quoted};
 use crate::model::time::rfc3339;
 use crate::model::{Envelope, Failure, Object, Properties, ShareRequest};
 
@@ -114,10 +114,9 @@ fn unwrap_event(mut object: Object, properties: &Properties) -> Result<(Object, 
     if !is_cloud_event(properties.content_type.as_deref()) {
         return Ok((object, None));
     }
-    let event_id = match object.remove("id") {
-        Some(Value::String(id)) if !id.is_empty() => Some(id),
-        _ => None,
-    };
+    // It becomes the request's id, and so has its bounds.
+    let event_id = id(&object)?;
+    object.remove("id");
     match object.remove("data") {
         Some(Value::Object(data)) => Ok((data, event_id)),
         Some(other) => {
@@ -234,12 +233,6 @@ pub fn kind_of(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-/// A member's name in quotes, cut where somebody sent a very long one.
-fn quoted(name: &str) -> String {
-    let short: String = name.chars().take(60).flat_map(char::escape_debug).collect();
-    format!("\"{short}\"")
 }
 
 #[cfg(test)]
@@ -361,17 +354,25 @@ mod tests {
 
     #[test]
     fn a_structured_cloud_event_carries_the_request_in_data() {
-        let properties = Properties {
+        let event_properties = || Properties {
             content_type: Some("Application/CloudEvents+JSON; charset=utf-8".into()),
             trace: Trace::default(),
             ..Properties::default()
         };
+        let properties = event_properties();
         let event = json!({ "specversion": "1.0", "id": "e-1", "source": "/n8n", "type": "share", "data": { "item": {}, "link": {} } });
         let decoded = decode(&envelope(event.to_string(), properties.clone()), 1 << 20, || "fresh".into()).unwrap();
         assert_eq!(decoded.request.id, "e-1");
         let empty = json!({ "specversion": "1.0", "id": "e-1", "source": "/n8n", "type": "share" });
         let refused = decode(&envelope(empty.to_string(), properties), 1 << 20, || "fresh".into()).unwrap_err();
         assert!(refused.failure.message.contains("data is missing"));
+        for id in [json!("e".repeat(201)), json!(""), json!(7)] {
+            let event = json!({ "specversion": "1.0", "id": id, "data": { "item": {}, "link": {} } });
+            let refused =
+                decode(&envelope(event.to_string(), event_properties()), 1 << 20, || "fresh".into()).unwrap_err();
+            assert!(refused.failure.message.contains("1 to 200 characters"), "{}", refused.failure.message);
+            assert_eq!(refused.id, "fresh");
+        }
     }
 
     proptest! {

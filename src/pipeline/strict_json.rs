@@ -13,6 +13,12 @@ pub fn parse(text: &[u8]) -> Result<Value, String> {
     serde_json::from_slice::<Strict>(text).map(|Strict(value)| value).map_err(|error| error.to_string())
 }
 
+/// A member's name in quotes on one line, cut where somebody sent a very long one.
+pub fn quoted(name: &str) -> String {
+    let short: String = name.chars().take(60).flat_map(char::escape_debug).collect();
+    format!("\"{short}\"")
+}
+
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -71,7 +77,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         while let Some(name) = members.next_key::<String>()? {
             let Strict(value) = members.next_value()?;
             if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the member \"{name}\" stands twice")));
+                return Err(A::Error::custom(format_args!("the member {} stands twice", quoted(&name))));
             }
             object.insert(name, value);
         }
@@ -89,6 +95,13 @@ mod tests {
         for text in [r#"{"a":1,"a":2}"#, r#"{"x":[{"a":1,"a":1}]}"#] {
             assert!(parse(text.as_bytes()).unwrap_err().contains("\"a\" stands twice"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_is_one_short_line_whatever_the_member_is_called() {
+        let name = "a\\n\\u001b".repeat(1000);
+        let refused = parse(format!(r#"{{"{name}":1,"{name}":2}}"#).as_bytes()).unwrap_err();
+        assert!(refused.len() < 400 && !refused.contains(char::is_control), "{refused}");
     }
 
     #[test]

@@ -113,7 +113,8 @@ impl Pipeline {
         let differences = wider
             .iter()
             .map(|difference| {
-                format!("{}: asked {}, granted {}", difference.member, difference.asked, difference.granted)
+                let [asked, granted] = [&difference.asked, &difference.granted].map(shown);
+                format!("{}: asked {asked}, granted {granted}", difference.member)
             })
             .collect::<Vec<_>>()
             .join("; ");
@@ -404,6 +405,15 @@ impl<O: Outbox> Handler<O> for Pipeline {
         stopping: &CancellationToken,
     ) -> Settlement<O::Replied, O::Moved> {
         self.trip(envelope, outbox, stopping).await
+    }
+}
+
+/// A value for a sentence: JSON, which has no control characters, cut where a provider sent a very long one.
+fn shown(value: &serde_json::Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 

@@ -33,7 +33,9 @@ fn seconds(text: &str) -> Option<Duration> {
 
 fn until(text: &str, now: Timestamp) -> Option<Duration> {
     let at = httpdate::parse_http_date(text).ok()?;
-    Some(at.duration_since(SystemTime::from(now)).unwrap_or(Duration::ZERO))
+    let wait = at.duration_since(SystemTime::from(now)).unwrap_or(Duration::ZERO);
+    let millis = wait.as_nanos().div_ceil(1_000_000);
+    Some(Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)))
 }
 
 #[cfg(test)]
@@ -75,6 +77,12 @@ mod tests {
         for (header, millis) in table {
             assert_eq!(parse(header, now()), millis.map(Duration::from_millis), "{header:?}");
         }
+    }
+
+    #[test]
+    fn a_date_is_measured_from_any_part_of_a_second_in_whole_milliseconds() {
+        let now = "2026-11-22T10:00:00.0005Z".parse().unwrap();
+        assert_eq!(parse("Sun, 22 Nov 2026 10:00:30 GMT", now), Some(Duration::from_millis(30_000)));
     }
 
     proptest! {

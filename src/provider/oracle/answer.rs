@@ -81,16 +81,17 @@ impl Link {
         matches!(self.expires(), Expiry::At(end) if end <= now)
     }
 
-    /// A member as it came, `null` where there is none.
+    /// A member as it came; `null` where there is none, and where it is a list or an object: each member is documented
+    /// as one value, and what is nested too deeply would make a reply that its reader refuses.
     pub fn member(&self, name: &str) -> Value {
-        self.members.get(name).cloned().unwrap_or(Value::Null)
+        self.members.get(name).filter(|value| !value.is_array() && !value.is_object()).cloned().unwrap_or_default()
     }
 
     /// What the reply shows of it.
     pub fn granted(&self) -> Object {
         ["assignedUsers", "role", "expirationTime", "linkName"]
             .into_iter()
-            .filter_map(|name| self.members.get(name).map(|value| (name.to_owned(), value.clone())))
+            .map(|name| (name.to_owned(), self.member(name)))
             .filter(|(_, value)| !value.is_null())
             .collect()
     }
@@ -154,6 +155,14 @@ mod tests {
         let listed = read(include_str!("../../../tests/fixtures/oracle/03-list-folder-links-200-two.json")).unwrap();
         assert_eq!(listed.iter().map(Link::name).collect::<Vec<_>>(), [Some("hasSecondLink"), Some("hasFirstLink")]);
         assert!(listed.iter().all(|link| link.expires() == Expiry::Never));
+    }
+
+    #[test]
+    fn a_member_that_is_nested_is_not_handed_on() {
+        let link = r#"{"linkID":"L","role":[["viewer"]],"linkName":{"a":1},"assignedUsers":"a","expirationTime":[]}"#;
+        let link = Link::read(serde_json::from_str(link).unwrap()).unwrap();
+        assert_eq!(Value::Object(link.granted()), serde_json::json!({"assignedUsers": "a"}));
+        assert_eq!((link.member("role"), link.expires()), (Value::Null, Expiry::Unreadable));
     }
 
     #[test]
