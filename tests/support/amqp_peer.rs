@@ -41,6 +41,7 @@ pub struct Rules {
 
 /// What came from the worker.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them live at a time")]
 pub enum Seen {
     /// A socket was accepted.
     Accepted,
