@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 CARGO ?= cargo
 
-.PHONY: help demo test tools lint unit doc build clean
+.PHONY: help demo test tools lint unit doc soak build clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ unit: ## Unit, property, integration and doc tests; RabbitMQ nodes are started a
 
 doc: ## The API documentation, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
+
+soak: tools ## Half an hour with 200 forced reconnects; SHARELINK_SOAK_MINUTES and SHARELINK_SOAK_RECONNECTS change it
+	$(CARGO) test --locked --test reliability -- --ignored --nocapture
 
 build: ## The release binary
 	$(CARGO) build --release --locked

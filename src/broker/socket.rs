@@ -93,8 +93,6 @@ mod tests {
     fn a_socket_that_is_hung_up_ends_at_the_other_side_too() {
         let (near, mut far) = pair();
         let hang_up = HangUp::default();
-        // Confirms, acknowledgements and replies are small; none of them is to wait for the one before it to arrive.
-        socket.set_nodelay(true)?;
         hang_up.opened(near.try_clone().unwrap()).unwrap();
         hang_up.hang_up();
         assert_eq!(far.read(&mut [0]).unwrap(), 0);
