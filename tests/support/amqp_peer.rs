@@ -48,7 +48,7 @@ pub enum Seen {
     /// It consumes.
     Consuming(Line),
     /// It published; `tag` as the confirm has to name it.
-    Published(Line, Message),
+    Published(Line, Box<Message>),
     /// It settled a delivery.
     Acked { tag: u64, multiple: bool },
     /// It gave a delivery back.
@@ -231,7 +231,7 @@ impl Peer {
 
     pub async fn published(&mut self) -> (Line, Message) {
         self.next("a message", |seen| match seen {
-            Seen::Published(line, message) => Some((line, message)),
+            Seen::Published(line, message) => Some((line, *message)),
             _ => None,
         })
         .await
@@ -474,6 +474,6 @@ impl Channels {
         if locked(rules).confirms {
             line.answers(&[Answer::Ack(message.tag)]);
         }
-        let _ = seen.send(Seen::Published(line, message));
+        let _ = seen.send(Seen::Published(line, Box::new(message)));
     }
 }
