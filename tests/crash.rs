@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use client::Requester;
 use rabbit::Rabbit;
-use set_check::{SetCheck, links, malformed, throttled};
+use set_check::{Ask, SetCheck, Wanted, links, malformed, throttled};
 use sharelink::pipeline::crash_point::Point;
 use sharelink::simulate::{self, Options};
 use tokio::net::TcpListener;
@@ -101,6 +101,32 @@ async fn a_worker_that_dies_while_it_moves_a_request_aside_loses_nothing() {
 #[tokio::test]
 async fn a_worker_that_dies_while_it_buries_a_request_still_answers_it() {
     dies_at(Point::Buried).await;
+}
+
+#[tokio::test]
+async fn a_request_that_keeps_killing_workers_is_answered_buried_and_kills_no_more() {
+    let node = Rabbit::shared();
+    let urls = [node.url()];
+    let simulator = simulate::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Options::default()).await;
+    let home = Home::new(&urls, simulator.addresses(), 16);
+    let deadly = [("SHARELINK_CRASH_AT", "called:1"), ("SHARELINK__BROKER__MAX_DELIVERIES", "2")];
+    let mut worker = home.start_with(&deadly);
+    home.said("connected to the broker", 1).await;
+    let requester = Requester::connect(&urls).await;
+    let mut check = SetCheck::default();
+    let poison = links(0..1).into_iter().map(|ask| Ask { wanted: Wanted::Refusal("internal"), ..ask });
+    check.ask(&requester, &home, poison.collect()).await;
+    for life in 1..=3 {
+        assert_eq!(worker.ended().await.signal(), Some(SIGABRT), "life {life}");
+        worker = home.start_with(&deadly);
+    }
+    check.collect(&urls, &home, 1, Duration::from_secs(60)).await;
+    check.settle(&urls, &home).await;
+    check.report(&simulator.state.stats()).must_hold();
+    assert!(worker.runs());
+    assert_eq!(worker.stop().await.code(), Some(0));
+    assert_eq!(requester.ready(&home.dead_letter_queue).await, 1);
+    assert_eq!(requester.ready(&home.request_queue).await, 0);
 }
 
 #[test]

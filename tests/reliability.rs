@@ -89,6 +89,94 @@ async fn nothing_is_lost_and_nothing_made_twice_whatever_dies() {
     assert_eq!(Requester::connect(&urls).await.ready(&home.dead_letter_queue).await, 0);
 }
 
+#[tokio::test]
+async fn three_stops_in_mid_run_lose_nothing_and_answer_nothing_twice() {
+    const REQUESTS: usize = 400;
+    let node = Rabbit::shared();
+    let urls = [node.url()];
+    let options = Options { latency: Duration::from_millis(100), ..Options::default() };
+    let simulator = simulate::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), options).await;
+    let home = Home::new(&urls, simulator.addresses(), 16);
+    let mut worker = home.start(None);
+    home.said("connected to the broker and consuming", 1).await;
+    let requester = Requester::connect(&urls).await;
+    let mut check = SetCheck::default();
+    check.ask(&requester, &home, links(0..REQUESTS)).await;
+    for stop in 1..=3 {
+        check.collect(&urls, &home, REQUESTS * stop / 5, Duration::from_secs(60)).await;
+        assert!(requester.ready(&home.request_queue).await > 0, "it is stopped in the middle of the work");
+        let began = Instant::now();
+        assert_eq!(worker.stop().await.code(), Some(0));
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        worker = home.start(None);
+    }
+    check.collect(&urls, &home, REQUESTS, Duration::from_secs(60)).await;
+    check.settle(&urls, &home).await;
+    let report = check.report(&simulator.state.stats());
+    println!("{report}; 3 × SIGTERM");
+    report.must_hold();
+    assert_eq!(report.repeated, 0, "{report}");
+}
+
+#[tokio::test]
+async fn a_request_that_waits_outside_survives_the_death_of_its_worker_and_holds_up_nobody() {
+    let node = Rabbit::shared();
+    let urls = [node.url()];
+    let simulator = simulate::serve(TcpListener::bind(("127.0.0.1", 0)).await.unwrap(), Options::default()).await;
+    let home = Home::new(&urls, simulator.addresses(), 16);
+    let worker = home.start(None);
+    home.said("connected to the broker and consuming", 1).await;
+    let requester = Requester::connect(&urls).await;
+    let mut check = SetCheck::default();
+    let item = r#""item": {"itemId": "it-throttled-6"}, "link": {"type": "view", "scope": "organization"}"#;
+    let waits = set_check::ask("waits", "contoso", item);
+    check.ask(&requester, &home, vec![waits]).await;
+    let asked = Instant::now();
+    let outside = format!("{}.delay.5s", home.request_queue);
+    while requester.ready(&outside).await == 0 {
+        assert!(asked.elapsed() < Duration::from_secs(30), "it does not leave the process");
+        sleep(Duration::from_millis(20)).await;
+    }
+    worker.kill();
+    let worker = home.start(None);
+    // Other accounts do not notice.
+    let others: Vec<_> = links(0..40).into_iter().filter(|ask| !ask.body.contains("contoso")).collect();
+    let wanted = others.len();
+    check.ask(&requester, &home, others).await;
+    check.collect(&urls, &home, wanted, Duration::from_secs(60)).await;
+    assert!(!check.has("waits"), "it is answered only after the pause");
+    check.collect(&urls, &home, wanted + 1, Duration::from_secs(60)).await;
+    assert!(asked.elapsed() >= Duration::from_secs(5), "{:?}", asked.elapsed());
+    check.settle(&urls, &home).await;
+    check.report(&simulator.state.stats()).must_hold();
+    assert_eq!(worker.stop().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn two_workers_with_the_same_requests_at_once_make_no_link_twice() {
+    const REQUESTS: usize = 100;
+    let node = Rabbit::shared();
+    let urls = [node.url()];
+    let simulator = faulty().await;
+    let home = Home::new(&urls, simulator.addresses(), 16);
+    let workers = [home.start(None), home.start(None)];
+    home.said("connected to the broker and consuming", 2).await;
+    let requester = Requester::connect(&urls).await;
+    let mut check = SetCheck::default();
+    // One after the other in the queue, so that each worker gets one of the two.
+    let twice = (0..REQUESTS).flat_map(|number| [links(number..number + 1), links(number..number + 1)]).flatten();
+    check.ask(&requester, &home, twice.collect()).await;
+    check.collect(&urls, &home, REQUESTS, Duration::from_secs(60)).await;
+    check.settle(&urls, &home).await;
+    let report = check.report(&simulator.state.stats());
+    println!("{report}; two workers");
+    report.must_hold();
+    assert_eq!(report.repeated, REQUESTS, "each of the two requests has its answer");
+    for worker in workers {
+        assert_eq!(worker.stop().await.code(), Some(0));
+    }
+}
+
 /// Samples are compared in quarters, the first of them after a warm-up.
 fn typical(samples: &[Footprint], of: impl Fn(&Footprint) -> u64) -> u64 {
     let mut values: Vec<u64> = samples.iter().map(of).collect();
@@ -119,11 +207,15 @@ async fn a_worker_that_loses_its_connections_for_long_does_not_grow() {
     let mut samples = Vec::new();
     let mut asked = 0;
     for round in 0..reconnects {
+        // A quiet part of the period, so that a generation lasts, then as much work as the whole period is to have: at the
+        // cut as much as possible is under way.
+        let burst = began + period * round as u32 + period.mul_f64(0.6);
         let ends = began + period * (round as u32 + 1);
+        check.collect_until(&mut replies, burst).await;
         let more = (a_second as f64 * period.as_secs_f64()) as usize;
         check.ask(&requester, &home, links(asked..asked + more)).await;
         asked += more;
-        // Somewhere in the middle of them, at another place each time.
+        // Somewhere in the middle of it, at another place each time.
         let before = check.answered();
         while check.answered() < before + more * (1 + round % 4) / 5 {
             let reply = client::next(&mut replies, Duration::from_secs(120)).await;
@@ -136,16 +228,12 @@ async fn a_worker_that_loses_its_connections_for_long_does_not_grow() {
             relay.weather(Weather::Fair);
         }
         relay.cut();
-        while Instant::now() < ends {
-            if let Some(reply) = client::next(&mut replies, Duration::from_millis(200)).await {
-                check.note(reply);
-            }
-        }
+        check.collect_until(&mut replies, ends).await;
         samples.push(worker.footprint());
         if round % 10 == 9 {
             let last = samples[samples.len() - 1];
             println!(
-                "{:>4} s  reconnect {:>3}  answered {asked:>6} of {:>6}  {last:?}",
+                "{:>4} s  reconnect {:>3}  answered {:>6} of {asked:>6}  {last:?}",
                 began.elapsed().as_secs(),
                 round + 1,
                 check.answered(),
@@ -181,7 +269,7 @@ fn every_test_that_reliability_md_names_exists() {
     let text = std::fs::read_to_string(root.join("RELIABILITY.md")).unwrap();
     let named: BTreeSet<(&str, &str)> = text
         .split('`')
-        .filter_map(|word| word.split_once(".rs::").map(|(file, test)| (file, test)))
+        .filter_map(|word| word.split_once(".rs::"))
         .filter(|(file, _)| file.starts_with("tests/") || file.starts_with("src/"))
         .collect();
     assert!(named.len() >= 20, "only {} tests are named", named.len());

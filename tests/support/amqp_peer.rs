@@ -41,13 +41,14 @@ pub struct Rules {
 
 /// What came from the worker.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "a handful of them live at a time")]
 pub enum Seen {
     /// A socket was accepted.
     Accepted,
     /// It consumes.
     Consuming(Line),
     /// It published; `tag` as the confirm has to name it.
-    Published(Line, Message),
+    Published(Line, Box<Message>),
     /// It settled a delivery.
     Acked { tag: u64, multiple: bool },
     /// It gave a delivery back.
@@ -230,7 +231,7 @@ impl Peer {
 
     pub async fn published(&mut self) -> (Line, Message) {
         self.next("a message", |seen| match seen {
-            Seen::Published(line, message) => Some((line, message)),
+            Seen::Published(line, message) => Some((line, *message)),
             _ => None,
         })
         .await
@@ -473,6 +474,6 @@ impl Channels {
         if locked(rules).confirms {
             line.answers(&[Answer::Ack(message.tag)]);
         }
-        let _ = seen.send(Seen::Published(line, message));
+        let _ = seen.send(Seen::Published(line, Box::new(message)));
     }
 }

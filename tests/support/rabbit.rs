@@ -227,7 +227,7 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in &self.nodes {
-            node.kill();
+            node.end();
         }
         let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.epmd.id())]).status();
         let _ = self.epmd.wait();

@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use lapin::Consumer;
 use sharelink::simulate::Stats;
+use tokio::time::Instant;
 
 use super::client::{self, Came, Replies, Requester};
 use super::worker_process::Home;
@@ -71,7 +73,8 @@ fn oracle(item: &str) -> String {
     format!(r#""item": {{"folderId": "F-{item}"}}, "link": {{"assignedUsers": "@serviceinstance", "role": "viewer"}}"#)
 }
 
-fn ask(id: &str, provider: &str, rest: &str) -> Ask {
+/// A request of a provider; `rest` is its `item` and `link`.
+pub fn ask(id: &str, provider: &str, rest: &str) -> Ask {
     let body = format!(r#"{{"id": "{id}", "provider": "{provider}", {rest}}}"#);
     Ask { id: id.to_owned(), body, wanted: Wanted::Link }
 }
@@ -93,6 +96,11 @@ impl SetCheck {
     /// Requests answered.
     pub fn answered(&self) -> usize {
         self.came.len()
+    }
+
+    /// Whether a request is answered.
+    pub fn has(&self, id: &str) -> bool {
+        self.came.contains_key(id)
     }
 
     /// Requests asked.
@@ -121,6 +129,16 @@ impl SetCheck {
                     }
                     None => break,
                 }
+            }
+        }
+    }
+
+    /// Takes what comes until this time.
+    pub async fn collect_until(&mut self, replies: &mut Consumer, end: Instant) {
+        while Instant::now() < end {
+            let left = end.saturating_duration_since(Instant::now());
+            if let Some(reply) = client::next(replies, left).await {
+                self.note(reply);
             }
         }
     }

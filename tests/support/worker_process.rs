@@ -58,13 +58,17 @@ inline_limit = "300ms"
 
     /// Starts a worker; `crash_at` is a crash point and how often it has to be reached.
     pub fn start(&self, crash_at: Option<&str>) -> Worker {
+        let variables: Vec<_> = crash_at.map(|point| ("SHARELINK_CRASH_AT", point)).into_iter().collect();
+        self.start_with(&variables)
+    }
+
+    /// Starts a worker with these environment variables.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Worker {
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sharelink"));
         command.arg("worker").arg("--config").arg(self.folder.path().join("sharelink.toml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        if let Some(crash_at) = crash_at {
-            command.env("SHARELINK_CRASH_AT", crash_at);
-        }
+        command.envs(variables.iter().copied());
         Worker { child: command.spawn().unwrap() }
     }
 

@@ -6,6 +6,8 @@ use super::requester::{Mailbox, Requester, asking, until};
 use super::{Rabbit, Setup, World, simulator, slow_requests};
 
 const REQUESTS: usize = 120;
+/// How many of them have a mail sent.
+const MAILS: u64 = 30;
 /// Few enough that most requests still wait when a worker is stopped after its first answers.
 const PREFETCH: &str = "12";
 
@@ -67,8 +69,9 @@ async fn a_worker_told_to_stop_finishes_what_it_holds_and_a_second_one_answers_t
     assert_eq!(requester.replies.all().len(), REQUESTS, "each is answered once");
     assert_eq!(requester.ready(&requests).await, Some(0));
     assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
-    let stats = simulator.state.stats().all;
-    assert_eq!((stats.tally.created, stats.tally.reused, stats.doubled), (120, 0, 0));
+    let stats = simulator.state.stats();
+    assert_eq!((stats.all.tally.created, stats.all.tally.reused, stats.all.doubled), (120, 0, 0));
+    assert_eq!(stats.mails, MAILS);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,6 +95,7 @@ async fn a_worker_that_is_killed_loses_no_request_and_doubles_no_link() {
     assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
     let stats = simulator.state.stats();
     assert_eq!((stats.all.tally.created, stats.all.doubled), (120, 0));
+    assert_eq!(stats.mails, MAILS, "nobody is written to twice");
     // The killed workers had made links that they could not tell of any more.
     let told_again = requester.replies.all().iter().any(|reply| reply.outcome() == "reused");
     assert!(told_again && stats.all.tally.calls > 160, "no worker was killed with calls under way: {stats:?}");
@@ -131,8 +135,9 @@ async fn a_broker_that_goes_away_in_the_middle_costs_no_request_and_the_worker_l
     check_answers(&sent, &requester.replies);
     assert_eq!(requester.ready(&setup.names.requests).await, Some(0));
     assert_eq!(requester.ready(&setup.names.dead).await, Some(0));
-    let stats = simulator.state.stats().all;
-    assert_eq!((stats.tally.created, stats.doubled), (120, 0));
+    let stats = simulator.state.stats();
+    assert_eq!((stats.all.tally.created, stats.all.doubled), (120, 0));
+    assert_eq!(stats.mails, MAILS, "nobody is written to twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -78,12 +78,20 @@ fn request(provider: &str, item: &Value) -> Value {
     json!({ "provider": provider, "item": item, "link": link })
 }
 
-/// So many requests for different items of all accounts, each of which keeps the provider busy for a while.
+/// So many requests for different items of all accounts, each of which keeps the provider busy for a while. Every fourth
+/// makes the provider send a mail.
 fn slow_requests(count: usize) -> Vec<Value> {
-    let sort = |number: usize| match number % 3 {
+    let mailed = |number: usize| {
+        let mut body = request("contoso", &json!({ "itemId": format!("slow-200-item-{number}") }));
+        let people = [format!("person-{number}@example.com")];
+        body["link"] = json!({ "type": "view", "scope": "users", "recipients": people, "sendNotification": true });
+        body
+    };
+    let sort = |number: usize| match number % 4 {
         0 => request("contoso", &json!({ "itemId": format!("slow-200-item-{number}") })),
         1 => request("personal", &json!({ "itemId": format!("slow-200-item-{number}") })),
-        _ => request("content", &json!({ "folderId": format!("slow-100-item-{number}") })),
+        2 => request("content", &json!({ "folderId": format!("slow-100-item-{number}") })),
+        _ => mailed(number),
     };
     (0..count).map(sort).collect()
 }
