@@ -29,9 +29,7 @@ enum Keep {
     /// Also the history of dead lettering, for whoever looks at it.
     History,
     /// Not that: a broker before 4.0 believes it, takes the way back out of a delay queue for a cycle, and drops the
-    /// message.
-    NoHistory,
-    /// Nor what a dead letter says of itself.
+    /// message. Nor what a dead letter says of itself: with that a request begins anew, each time it comes back.
     Request,
 }
 
@@ -94,7 +92,7 @@ pub fn delayed(queue: &str, original: &BasicProperties, body: &Bytes, travel: Tr
         headers.number(UNSURE, 1);
     }
     headers.maybe(NOT_BEFORE, travel.not_before.map(|time| time.to_string()).as_deref());
-    keep(&mut headers, original.headers().as_ref(), Keep::NoHistory);
+    keep(&mut headers, original.headers().as_ref(), Keep::Request);
     Outgoing { queue: queue_name(queue), properties: properties(original), headers, body: body.clone() }
 }
 
@@ -156,7 +154,7 @@ fn may_stay(name: &str, which: Keep) -> bool {
         _ if name.starts_with("x-death") || name.starts_with("x-first-death-") || name.starts_with("x-last-death-") => {
             which == Keep::History
         }
-        REASON | ERROR | WORKER | REPLY | BODY_BYTES => which != Keep::Request,
+        REASON | ERROR | WORKER | REPLY | BODY_BYTES => which == Keep::History,
         _ => true,
     }
 }
@@ -176,7 +174,7 @@ mod tests {
 
     fn original() -> BasicProperties {
         let mut headers = FieldTable::default();
-        for name in ["CC", "BCC", "x-delivery-count", "x-death", "x-first-death-queue", "mine", "traceparent"] {
+        for name in ["CC", "BCC", "x-delivery-count", "x-death", "x-first-death-queue", "mine", "traceparent", REASON] {
             headers.insert(name.into(), AMQPValue::LongString("1".into()));
         }
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(99));
@@ -242,7 +240,7 @@ mod tests {
         assert_eq!(*out.properties.user_id(), None);
         assert_eq!(*out.properties.expiration(), None);
         let headers = out.headers.into_table();
-        for name in ["CC", "BCC", "x-delivery-count", "x-death", "x-first-death-queue"] {
+        for name in ["CC", "BCC", "x-delivery-count", "x-death", "x-first-death-queue", REASON] {
             assert!(!headers.contains_key(name), "{name}");
         }
         let direct = BasicProperties::default().with_reply_to(DIRECT_REPLY_TO.into());
