@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Shown by sharelink_build_info.
 export SHARELINK_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test tools lint unit doc cluster soak build clean
+.PHONY: help demo test tools lint unit doc cluster fuzz soak build clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ doc: ## The API documentation, without a warning
 
 cluster: tools ## Three RabbitMQ nodes, the leader of the queues killed in mid-run
 	$(CARGO) test --locked --test cluster -- --ignored --nocapture
+
+fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (600) each target; a short run without it is in the tests
+	@fuzz/run
 
 soak: tools ## Half an hour with 200 forced reconnects; SHARELINK_SOAK_MINUTES and SHARELINK_SOAK_RECONNECTS change it
 	$(CARGO) test --locked --test reliability -- --ignored --nocapture

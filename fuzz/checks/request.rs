@@ -275,12 +275,11 @@ fn check_asked(asked: &Asked, link: &Object, expiry: &str) {
         Ok(()) => {
             let ends = asked.expires.expect("an expiry is required");
             assert!(ends.duration_since(now) <= SignedDuration::from_hours(24), "{ends}");
-            assert!(asked.has_password);
+            assert!(asked.has_password && ends > now);
         }
         Err(failure) => {
-            // A link that would have ended already is a mistake of the request, whatever the policy.
-            let is_over = asked.expires.is_some_and(|ends| ends <= now);
-            let kind = if is_over { ErrorKind::InvalidRequest } else { ErrorKind::PolicyRefused };
+            let past = asked.expires.is_some_and(|ends| ends <= now);
+            let kind = if past { ErrorKind::InvalidRequest } else { ErrorKind::PolicyRefused };
             assert_eq!(failure.kind, kind);
             assert_tellable(&failure);
         }

@@ -64,7 +64,8 @@ fn plain_number(text: &str) -> Option<Duration> {
 /// The same through the headers of an answer that tells its own time.
 fn check_in_an_answer(header: &str, now: Timestamp, wait: Option<Duration>) {
     let year = now.strftime("%Y").to_string();
-    let Ok(value) = HeaderValue::from_str(header) else { return };
+    // A header is read as text only where it is ASCII.
+    let Some(value) = header.is_ascii().then(|| HeaderValue::from_str(header).ok()).flatten() else { return };
     // HTTP dates have years of four digits from 1970 on.
     if now.as_second() < 0 || year.len() != 4 {
         return;

@@ -122,7 +122,7 @@ impl<'r> Known<'r> {
         let path = canonical(section);
         let condition = self.conditions.iter().find(|(at, _)| *at == path);
         let condition = condition.map(|(_, said)| format!(" with {said}")).unwrap_or_default();
-        let mut names: Vec<&str> = self.inside(section).filter_map(|path| path.last().map(String::as_str)).collect();
+        let mut names: Vec<String> = self.inside(section).filter_map(|path| Some(dotted(&[path.last()?]))).collect();
         names.sort_unstable();
         match near {
             Some(near) => format!("{what}{condition}; did you mean {near}?"),
