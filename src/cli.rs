@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::exit::Exit;
-use crate::{app, check, dead, demo, simulate};
+use crate::{app, check, dead, demo, simulate, stack};
 
 /// From a share request in a queue to a sharing link in a reply.
 #[derive(Debug, Parser)]
@@ -41,6 +41,10 @@ enum Command {
 /// Runs the command line and returns the process's exit code.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    // Whoever reads messages reads headers; the simulator reads none.
+    if !matches!(cli.command, Command::Simulate(_)) {
+        stack::make_room();
+    }
     let runtime = match &cli.command {
         // One thread does: the worker waits on sockets, and lapin has threads of its own.
         Command::Worker { .. } | Command::Dead(_) | Command::Check { .. } => {

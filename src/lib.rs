@@ -10,7 +10,7 @@
 //! - [`config`]: a file, environment variables over it, every mistake at once.
 //! - [`simulate`]: both providers on a local port; [`demo`] runs the main job against them.
 //! - [`dead`]: a person at the dead-letter queue; [`check`]: what is wrong, before the worker starts.
-//! - [`app`], [`cli`], [`exit`], [`signals`]: composition and the command line.
+//! - [`app`], [`cli`], [`exit`], [`signals`], [`stack`]: composition and the command line.
 
 pub mod model;
 
@@ -38,3 +38,4 @@ pub mod app;
 pub mod cli;
 pub mod exit;
 pub mod signals;
+pub mod stack;

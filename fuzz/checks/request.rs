@@ -80,6 +80,8 @@ fn check_short(text: &str) {
 
 /// What was read is what was written.
 fn check_members(body: &[u8], event: bool, request: &ShareRequest) {
+    // A byte order mark before it is no mistake.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let whole: Value = serde_json::from_slice(body).expect("accepted, so it is JSON");
     let own = if event { &whole["data"] } else { &whole };
     assert_eq!(own["item"], Value::Object(request.item.clone()));
