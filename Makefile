@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Shown by sharelink_build_info.
 export SHARELINK_REVISION ?= $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
-.PHONY: help demo test tools lint unit doc fuzz soak build clean
+.PHONY: help demo test tools lint unit doc cluster fuzz soak build clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ unit: ## Unit, property, integration and doc tests; RabbitMQ nodes are started a
 
 doc: ## The API documentation, without a warning
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked --quiet
+
+cluster: tools ## Three RabbitMQ nodes, the leader of the queues killed in mid-run
+	$(CARGO) test --locked --test cluster -- --ignored --nocapture
 
 fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (600) each target; a short run without it is in the tests
 	@fuzz/run

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use worker_process::Home;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "three nodes and a SIGKILL take their time on a busy machine: make cluster"]
 async fn the_leaders_node_is_killed_and_the_worker_goes_on_at_another_one() {
     let requests: usize =
         std::env::var("SHARELINK_TEST_CLUSTER_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);

@@ -164,6 +164,23 @@ async fn two_at_once_in_two_processes_hand_out_one_link_however_the_repeated_nam
 }
 
 #[tokio::test]
+async fn a_link_just_made_by_another_process_is_found_by_the_next_attempt_where_the_look_at_it_failed() {
+    for repeated in [Repeated::Refused { status: 409, code: "-17" }, Repeated::Refused { status: 400, code: "-1" }] {
+        let server = Server::start().await;
+        server.world().repeated = repeated;
+        assert_eq!(made(&plain(&account(&server, "1.2")).ensure_link(History::Fresh).await), (Made::Created, "L1"));
+        // What the second one sees first is from before that.
+        server.spoil("GET", answer(200, "Content-Type: application/json\r\n", r#"{"count":"0","errorCode":"0"}"#));
+        server.spoil("GET", answer(503, "", ""));
+        let second = plain(&account(&server, "1.2"));
+        let failure = failed(second.ensure_link(History::Fresh).await);
+        assert_eq!((failure.failure.kind, failure.retry), (ErrorKind::Unavailable, Retry::Yes));
+        assert_eq!(made(&second.ensure_link(History::Fresh).await), (Made::Reused, "L1"));
+        assert_eq!((server.count("POST"), server.names("folder/F1").len()), (2, 1));
+    }
+}
+
+#[tokio::test]
 async fn where_names_may_repeat_two_workers_at_once_leave_one_link_and_hand_out_the_same() {
     let server = Server::start().await;
     server.world().repeated = Repeated::Allowed;

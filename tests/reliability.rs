@@ -240,6 +240,8 @@ async fn a_worker_that_loses_its_connections_for_long_does_not_grow() {
             );
         }
     }
+    // What this consumer was given and did not read goes to the next one.
+    drop((replies, requester));
     check.collect(&urls, &home, asked, Duration::from_secs(120)).await;
     check.settle(&urls, &home).await;
     let report = check.report(&simulator.state.stats());

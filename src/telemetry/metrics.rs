@@ -16,11 +16,11 @@ use crate::model::{ErrorKind, Status};
 pub const NO_PROVIDER: &str = "none";
 
 /// Bucket limits in seconds for a whole request: a fast reuse to an hour in delay queues.
-const REQUEST_BUCKETS: [f64; 7] = [0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 3600.0];
+const REQUEST_BUCKETS: [f64; 6] = [0.1, 0.5, 2.5, 15.0, 120.0, 3600.0];
 /// Bucket limits in seconds for one provider call; Graph's createLink is known to take minutes at worst.
-const CALL_BUCKETS: [f64; 7] = [0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
+const CALL_BUCKETS: [f64; 6] = [0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
 /// Bucket limits in seconds for the wait in the request queue; the AMQP timestamp has whole seconds.
-const WAIT_BUCKETS: [f64; 8] = [1.0, 2.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0];
+const WAIT_BUCKETS: [f64; 6] = [1.0, 5.0, 30.0, 300.0, 1800.0, 7200.0];
 
 /// How a delivery was settled, with the causes each settlement can have.
 const SETTLEMENTS: &[(&str, &[&str])] = &[

@@ -131,7 +131,7 @@ impl Worker {
         }
     }
 
-    /// Resident memory in KiB, open file descriptors, threads.
+    /// What it takes now.
     pub fn footprint(&self) -> Footprint {
         let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
         let status = std::fs::read_to_string(proc.join("status")).unwrap();
@@ -140,15 +140,22 @@ impl Worker {
             line.split_whitespace().nth(1).unwrap().parse().unwrap()
         };
         let descriptors = std::fs::read_dir(proc.join("fd")).unwrap().count() as u64;
-        Footprint { rss_kib: number("VmRSS:"), descriptors, threads: number("Threads:") }
+        let threads = std::fs::read_dir(proc.join("task")).unwrap().filter_map(Result::ok);
+        // A thread may have ended since it was listed.
+        let names = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("comm")).ok());
+        let threads = names.filter(|name| name.trim() != "tokio-rt-worker").count() as u64;
+        Footprint { rss_kib: number("VmRSS:"), descriptors, threads }
     }
 }
 
 /// What a process takes of its machine.
 #[derive(Debug, Clone, Copy)]
 pub struct Footprint {
+    /// Resident memory, in KiB.
     pub rss_kib: u64,
+    /// Open file descriptors.
     pub descriptors: u64,
+    /// Threads but for the runtime's pool, which comes and goes with the work: each connection has one.
     pub threads: u64,
 }
 

@@ -128,8 +128,14 @@ impl OracleShare {
                 return Err(refused.failure.into());
             }
         }
-        // The look may fail for the same reason as the call; then the call's own failure is the better answer.
-        let Ok(after) = self.site.list(&self.ask.item).await else { return Err(refused.failure.into()) };
+        let after = match self.site.list(&self.ask.item).await {
+            Ok(after) => after,
+            // The look may fail for the same reason as the call; then the call's own failure is the better answer.
+            Err(_) if unknown => return Err(refused.failure.into()),
+            // The refusal would be the last word, where perhaps another worker has just made the very link: the next
+            // attempt looks again.
+            Err(trouble) => return Err(trouble.without_effect()),
+        };
         // The name was not there before a create that may have been done: what has it now is what was made.
         let history = if unknown { History::MayHaveHappened } else { history };
         self.reuse(how, history, &name, &after).await?.ok_or_else(|| refused.failure.into())
