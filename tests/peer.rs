@@ -175,7 +175,7 @@ async fn a_reply_that_the_broker_refuses_is_not_proven_and_its_neighbours_are() 
     let verdicts = setting.verdicts.all(3).await;
     assert_eq!(said(&verdicts, "safe"), [1, 3]);
     assert!(verdicts[&2].contains("basic.nack"), "{verdicts:?}");
-    assert_eq!(setting.peer.settled(2).await.0, [1, 3]);
+    assert_eq!(setting.peer.settled(3).await, (vec![1, 3], vec![2]));
     assert_eq!(setting.door.reconnects(), 0);
 }
 
