@@ -15,6 +15,7 @@ use crate::pipeline::clock::{Clock, system_clock};
 use crate::pipeline::ports::Provider;
 use crate::pipeline::retry::RetryPolicy;
 use crate::pipeline::{Account, Limits, Pipeline};
+use crate::provider::{Accounts, remembered};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::{check, provider, server, signals};
@@ -74,16 +75,28 @@ pub fn metrics(settings: &Settings, clock: &Clock) -> Result<Arc<Metrics>, Exit>
         error!(%problem, "the metrics cannot be set up");
         Exit::Bug
     })?;
+    for (queue, role) in queues.into_iter().zip(["request", "reply", "dead_letter"]) {
+        metrics.queue_role(queue, role);
+    }
     metrics.started_at(clock().as_duration().as_secs_f64());
     Ok(Arc::new(metrics))
 }
 
-/// The pipeline over the configured providers.
+/// The pipeline over the configured providers, and their accounts. Whoever waits in line at one stops when `stopping` is
+/// cancelled.
 ///
 /// # Errors
 /// [`Exit::Configuration`], after saying which provider cannot be set up and why.
-pub fn pipeline(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Result<Arc<Pipeline>, Exit> {
-    let providers = provider::build(settings, &metrics).map_err(|problem| {
+pub fn pipeline(
+    settings: &Settings,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    stopping: &CancellationToken,
+) -> Result<(Arc<Pipeline>, Accounts), Exit> {
+    let remembered = settings.state.file.as_ref().map(|file| remembered::read(file, clock())).unwrap_or_default();
+    let built = provider::accounts(settings, &metrics, &remembered, stopping)
+        .and_then(|accounts| Ok((provider::build(settings, &metrics, &accounts)?, accounts)));
+    let (providers, calling) = built.map_err(|problem| {
         error!("{problem}");
         Exit::Configuration
     })?;
@@ -106,7 +119,7 @@ pub fn pipeline(settings: &Settings, clock: Clock, metrics: Arc<Metrics>) -> Res
         max_request_bytes: settings.broker.max_request_bytes,
         max_deliveries: settings.broker.max_deliveries,
     };
-    Ok(Arc::new(Pipeline::new(accounts, limits, clock, fastrand::f64, metrics)))
+    Ok((Arc::new(Pipeline::new(accounts, limits, clock, fastrand::f64, metrics)), calling))
 }
 
 /// `sharelink worker`: consume, create, reply, until SIGTERM or Ctrl-C.
@@ -131,15 +144,17 @@ async fn run_worker(file: Option<&Path>) -> Result<(), Exit> {
 pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(), Exit> {
     let clock = system_clock();
     let metrics = metrics(settings, &clock)?;
-    let pipeline = pipeline(settings, clock, metrics.clone())?;
+    let (pipeline, accounts) = pipeline(settings, clock.clone(), metrics.clone(), &stopping)?;
     let health = Arc::new(Health::new(tokio::time::Instant::now()));
 
     let listener = listen(settings).await?;
     let probes = probes(&health);
     // The server outlives the broker's drain: a worker that is stopping still says so.
     let server_stopping = CancellationToken::new();
-    let server = tokio::spawn(server::serve(listener, metrics.clone(), probes, server_stopping.clone()));
+    let server = tokio::spawn(server::serve(listener, metrics.clone(), probes, clock.clone(), server_stopping.clone()));
 
+    let keeping =
+        settings.state.file.clone().map(|file| tokio::spawn(remembered::keep(file, accounts, clock, stopping.clone())));
     let grace = settings.shutdown.grace;
     let working = broker::run(
         &settings.broker,
@@ -161,6 +176,9 @@ pub async fn serve(settings: &Settings, stopping: CancellationToken) -> Result<(
     };
     server_stopping.cancel();
     drop(server.await);
+    if let (true, Some(keeping)) = (ended.is_ok(), keeping) {
+        drop(keeping.await);
+    }
     ended.map_err(|problem| {
         error!("{problem}");
         Exit::Unreachable

@@ -24,7 +24,6 @@ use tokio::time::Instant;
 use worker_process::Home;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "three nodes and a SIGKILL take their time on a busy machine: make cluster"]
 async fn the_leaders_node_is_killed_and_the_worker_goes_on_at_another_one() {
     let requests: usize =
         std::env::var("SHARELINK_TEST_CLUSTER_REQUESTS").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
@@ -38,19 +37,25 @@ async fn the_leaders_node_is_killed_and_the_worker_goes_on_at_another_one() {
     let leader = block_in_place(|| cluster.leader(&home.request_queue)).expect("the request queue has a leader");
     assert_eq!(leader.url(), urls[0], "the leader runs on the node to which the worker is connected");
 
+    block_in_place(|| leader.remember_queues());
+
     let others = &urls[1..];
     let requester = Requester::connect(others).await;
-    let mut check = SetCheck::default();
+    let mut check = SetCheck::watching(cluster.nodes.iter().map(Rabbit::operator));
     check.ask(&requester, &home, links(0..requests)).await;
     let began = Instant::now();
     check.collect(others, &home, requests / 3, Duration::from_secs(60)).await;
     assert!(requester.ready(&home.request_queue).await > 0, "it is killed in the middle of the work");
-    block_in_place(|| leader.kill());
+    leader.crash();
     check.collect(others, &home, requests, Duration::from_secs(60)).await;
     check.settle(others, &home).await;
 
     let report = check.report(&simulator.state.stats());
-    println!("{report}; the leader's node killed; {:.1} s", began.elapsed().as_secs_f64());
+    println!(
+        "{report}; the leader's node killed; publish channels replaced {}; {:.1} s",
+        home.log().matches("the publish channel is replaced").count(),
+        began.elapsed().as_secs_f64()
+    );
     report.must_hold();
     assert!(worker.runs(), "the worker was never restarted");
     home.said("connected to the broker and consuming", 2).await;

@@ -107,6 +107,16 @@ fn the_older_api_has_its_own_defaults() {
 }
 
 #[test]
+fn only_graph_takes_several_calls_in_one() {
+    let batching = LEAST.replace("kind =", "batch = true\nkind =");
+    let ProviderKind::OneDrive(onedrive) = &settings(&batching, &[]).providers["contoso"].kind else { panic!("Graph") };
+    assert!(onedrive.batch);
+    let found = mistakes(&batching.replace("batch =", "api = \"onedrive\"\nbatch ="), &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("providers.contoso.batch: only Graph"), "{found:?}");
+}
+
+#[test]
 fn an_oracle_account_builds_its_links_from_the_api_address_unless_told_otherwise() {
     let text = "[broker]\nurl = \"amqp://h\"\n[providers.content]\nkind = \"oracle\"\n\
                 base_url = \"https://c.example.com/documents/api/1.2/\"\n[providers.content.auth]\nmethod = \"client_credentials\"\n\
@@ -239,7 +249,7 @@ token = "t"
         "x.toml:8: server.listen: \"9464\" is not allowed; give an IP address and a port, such as \"127.0.0.1:9464\" or, for every interface, \"0.0.0.0:9464\"",
         "x.toml:10: retry.initial_interval: 30 has no unit; write \"30s\" for seconds, or use ms, m, h or d",
         "x.toml:11: retry.max_attempts: a string is not allowed; give a whole number from 1 to 1000",
-        "x.toml:12: metrics: no such section; take it out (known here: broker, log, policy, providers, retry, server, shutdown)",
+        "x.toml:12: metrics: no such section; take it out (known here: broker, log, policy, providers, retry, server, shutdown, state)",
         "x.toml:15: providers.contoso.kind: \"sharepoint\" is not allowed; give \"onedrive\" or \"oracle\"",
         "x.toml:17: providers.content.base_url: missing; write base_url = \"https://content.example.com/documents/api/1.2\" under [providers.content] in x.toml, or set SHARELINK__PROVIDERS__CONTENT__BASE_URL",
         "x.toml:19: providers.content.auth.password_file: missing; write password_file = \"/run/secrets/password\" under [providers.content.auth] in x.toml, or set SHARELINK__PROVIDERS__CONTENT__AUTH__PASSWORD_FILE",
@@ -304,6 +314,8 @@ fn a_setting_beyond_its_range_or_of_the_wrong_kind_is_refused() {
         ("providers.contoso", "base_url", text("https://u:p@graph.example.com/v1.0")),
         ("providers.contoso", "allow_insecure", text("true")),
         ("providers.contoso", "limits", "{ max_in_flight = 0 }".to_owned()),
+        ("providers.contoso", "limits", "{ units_per_minute = -1 }".to_owned()),
+        ("providers.contoso", "batch", text("yes")),
         ("providers.contoso", "policy", "{ allow_types = [\"veiw\"] }".to_owned()),
         ("providers.contoso", "policy", "{ allow_scopes = [] }".to_owned()),
         ("providers.contoso", "policy", "{ max_expiry = 90 }".to_owned()),

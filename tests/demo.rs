@@ -7,11 +7,14 @@ mod process;
 #[path = "support/rabbit.rs"]
 mod rabbit;
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use process::{Ended, run, sharelink};
 use rabbit::Rabbit;
-use tokio::time::Instant;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 
 async fn demo(arguments: &[&str]) -> Ended {
     run(sharelink().arg("demo").args(arguments)).await
@@ -42,6 +45,32 @@ fn check_table(ended: &Ended, requests: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_needs_nothing_and_ends_with_a_table() {
     check_table(&demo(&["--requests", "300"]).await, 300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_shows_the_status_page_and_does_not_wait_for_who_watches_it() {
+    let mut child =
+        sharelink().args(["demo", "--requests", "1000"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = lines.next_line().await.unwrap().expect("a line with the address");
+        if let Some((_, rest)) = line.split_once("http://") {
+            break rest.split_once('/').unwrap().0.parse().unwrap();
+        }
+    };
+    let (status, page) = process::get(address, "/").await;
+    assert_eq!(status, 200);
+    for words in ["<h2 id=\"h-providers\">Providers</h2>", "contoso", "personal", "requests come from memory"] {
+        assert!(page.contains(words), "{words} in\n{page}");
+    }
+    let mut watching = TcpStream::connect(address).await.unwrap();
+    watching.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut seen = String::new();
+    // To the end: the stream ends with the demo.
+    timeout(Duration::from_secs(90), watching.read_to_string(&mut seen)).await.expect("the stream ends").unwrap();
+    assert!(seen.contains("event: page"), "{seen}");
+    while lines.next_line().await.unwrap().is_some() {}
+    assert!(child.wait().await.unwrap().success());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -192,7 +192,7 @@ async fn a_throttled_call_tells_its_wait_and_pauses_the_whole_account() {
     assert_eq!(failure.retry_after, Some(Duration::from_millis(2128)));
     assert_eq!(failure.failure.provider.code.as_deref(), Some("TooManyRequests"));
     assert!(has_line(&setup.metrics, r#"sharelink_provider_paused{provider="contoso"} 1"#));
-    let Err(CallError::Held { wait }) = setup.view().await else { panic!("the account is paused") };
+    let Err(CallError::Held { wait, .. }) = setup.view().await else { panic!("the account is paused") };
     assert!(wait > Duration::from_secs(2) && wait < Duration::from_millis(2400), "{wait:?}");
     assert_eq!(setup.server.lines().len(), 1);
 }
@@ -211,10 +211,12 @@ async fn a_wait_given_as_a_date_is_measured_by_the_providers_own_clock() {
 }
 
 #[tokio::test]
-async fn a_throttled_call_without_a_wait_pauses_nobody() {
+async fn a_throttled_call_without_a_wait_pauses_the_account_for_about_a_second() {
     let setup = setup([json(429, json!({})), json(201, link())]).await;
     assert_eq!(failed(setup.view().await).retry_after, None);
-    assert!(setup.view().await.is_ok());
+    let Err(CallError::Held { wait, .. }) = setup.view().await else { panic!("the account is paused") };
+    assert!(wait > Duration::from_millis(900) && wait < Duration::from_millis(1101), "{wait:?}");
+    assert_eq!(setup.server.lines().len(), 1);
 }
 
 #[tokio::test]
@@ -337,7 +339,7 @@ async fn an_answer_that_is_no_answer_is_never_tried_again() {
 #[tokio::test]
 async fn no_more_calls_than_allowed_are_made_at_once() {
     let setup = setup_with([Play::Hang], |provider, _| {
-        provider.limits = Limits { max_in_flight: 1, requests_per_minute: 0 };
+        provider.limits = Limits { max_in_flight: 1, requests_per_minute: 0, units_per_minute: 0 };
         provider.timeout = Duration::from_secs(60);
     })
     .await;
@@ -347,11 +349,26 @@ async fn no_more_calls_than_allowed_are_made_at_once() {
     tokio::select! {
         biased;
         result = &mut first => panic!("{result:?}"),
-        result = second => assert!(matches!(result, Err(CallError::Held { .. })), "{result:?}"),
+        result = tokio::time::timeout(Duration::from_millis(300), second) => assert!(result.is_err(), "{result:?}"),
     }
     assert_eq!(setup.server.lines().len(), 1);
     // Giving up the first frees its place.
     drop(first);
     setup.server.then(json(201, link()));
     setup.view().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_whose_deadline_passes_while_it_stands_in_line_makes_no_call() {
+    let setup = setup_with([json(201, link()), json(201, link())], |provider, _| {
+        provider.limits = Limits { max_in_flight: 64, requests_per_minute: 60, units_per_minute: 0 };
+    })
+    .await;
+    setup.view().await.unwrap();
+    let mut request = request(json!({"itemId": "I"}), json!({"type": "view"}));
+    request.deadline = Some(sharelink::provider::http::wall_clock().checked_add(Duration::from_millis(200)).unwrap());
+    let share = setup.onedrive.prepare(&request).unwrap();
+    let late = share.ensure_link(History::Fresh).await;
+    assert!(matches!(late, Err(CallError::Held { wait: Duration::ZERO, .. })), "{late:?}");
+    assert_eq!(setup.server.lines().len(), 1);
 }

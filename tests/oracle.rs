@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use sharelink::config;
 use sharelink::model::{ErrorKind, History, LinkOutcome, Made, Secret, ShareRequest};
 use sharelink::pipeline::ports::{CallError, CallFailure, Provider, Retry, Share};
-use sharelink::provider::account::Account;
+use sharelink::provider::account::{Account, Waiting};
 use sharelink::provider::http;
 use sharelink::provider::oracle::Oracle;
 use sharelink::telemetry::metrics::Metrics;
 use tokio::sync::{Barrier, Notify};
+use tokio_util::sync::CancellationToken;
 
 use public_links::{Fault, Repeated, Server};
 
@@ -33,12 +34,19 @@ fn account(server: &Server, version: &str) -> Oracle {
         name: "content".to_owned(),
         kind: config::ProviderKind::Oracle(oracle.clone()),
         timeout: Duration::from_secs(20),
-        limits: config::Limits { max_in_flight: 8, requests_per_minute: 0 },
+        limits: config::Limits { max_in_flight: 8, requests_per_minute: 0, units_per_minute: 0 },
         auth: config::Auth::Basic { username: "user".to_owned(), password: Secret::new("secret") },
         policy: config::Policy::default(),
     };
     let metrics = Metrics::new(&["content"], &[]).unwrap().provider("content");
-    let account = Account::new(&provider, http::client().unwrap(), metrics, Duration::from_secs(5)).unwrap();
+    let waiting = Waiting {
+        patience: Duration::from_secs(5),
+        room: 1000,
+        shared: false,
+        gives_up_after: Duration::from_secs(900),
+        stopping: CancellationToken::new(),
+    };
+    let account = Account::new(&provider, http::client().unwrap(), metrics, waiting, None).unwrap();
     Oracle::new(&provider, &oracle, Arc::new(account))
 }
 
@@ -362,7 +370,7 @@ async fn an_outage_in_html_pauses_the_account_for_as_long_as_it_says() {
     assert_eq!(failure.failure.provider.request_id.as_deref(), Some("ecid-7"));
     assert!(!failure.may_have_happened, "a list makes no link");
     match plain(&oracle).ensure_link(History::Fresh).await {
-        Err(CallError::Held { wait }) => assert!(wait > Duration::from_secs(100), "{wait:?}"),
+        Err(CallError::Held { wait, .. }) => assert!(wait > Duration::from_secs(100), "{wait:?}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(server.world().calls.len(), 1);

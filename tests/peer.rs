@@ -19,7 +19,7 @@ use sharelink::broker::StartError;
 use sharelink::model::{Envelope, Secret};
 use sharelink::pipeline::ports::{Outbox, PublishFailure};
 use sharelink::pipeline::settle::{RequeueCause, Settlement};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// What each request's reply came to, by the request's tag.
 #[derive(Clone, Default)]
@@ -177,6 +177,43 @@ async fn a_reply_that_the_broker_refuses_is_not_proven_and_its_neighbours_are() 
     assert!(verdicts[&2].contains("basic.nack"), "{verdicts:?}");
     assert_eq!(setting.peer.settled(3).await, (vec![1, 3], vec![2]));
     assert_eq!(setting.door.reconnects(), 0);
+}
+
+#[tokio::test]
+async fn a_channel_by_which_a_queue_refuses_everything_is_replaced_after_the_confirms_that_are_still_to_come() {
+    let mut peer = Peer::listen().await;
+    let mut settings = settings(&[peer.url()]);
+    settings.publish_timeout = Duration::from_secs(20);
+    let door = Door::open(&settings, |envelope, outbox| async move {
+        loop {
+            if let Ok(proof) = outbox.reply(&envelope, &reply(&envelope)).await {
+                return ack(proof);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    peer.consuming().await.deliver(1..=2);
+    let (line, neighbour) = peer.published().await;
+    let began = Instant::now();
+    // A second at least, so that it is no passing refusal.
+    while began.elapsed() < Duration::from_millis(1500) {
+        match timeout(Duration::from_millis(500), peer.published()).await {
+            Ok((again, message)) => {
+                assert_eq!(again.number(), line.number(), "a reply on its way was given up");
+                again.answers(&[Answer::Nack(message.tag)]);
+            }
+            // It waits for the last confirm.
+            Err(_) => break,
+        }
+    }
+    line.answers(&[Answer::Ack(neighbour.tag)]);
+    let (renewed, message) = peer.published().await;
+    assert_ne!(renewed.number(), line.number(), "the channel is still the same");
+    assert_ne!(message.id(), neighbour.id());
+    renewed.answers(&[Answer::Ack(message.tag)]);
+    // The neighbour's acknowledgement came before the new channel's first message.
+    assert_eq!(peer.settled(1).await, (vec![message.id().parse().unwrap()], vec![]));
+    assert_eq!(door.reconnects(), 0);
 }
 
 #[tokio::test]

@@ -141,6 +141,7 @@ struct World {
     provider: Scripted,
     metrics: Arc<Metrics>,
     stopping: CancellationToken,
+    pipeline: Arc<Pipeline>,
     task: tokio::task::JoinHandle<memory::Ends>,
 }
 
@@ -163,8 +164,8 @@ fn world_with(lines: impl IntoIterator<Item = Line>, policy: Policy) -> World {
     let pipeline = Arc::new(Pipeline::new(vec![account], limits, clock, || 0.5, metrics.clone()));
     let (memory, ends) = memory::door();
     let stopping = CancellationToken::new();
-    let task = tokio::spawn(memory::run(memory.clone(), ends, pipeline, 8, metrics.clone(), stopping.clone()));
-    World { memory, provider, metrics, stopping, task }
+    let task = tokio::spawn(memory::run(memory.clone(), ends, pipeline.clone(), 8, metrics.clone(), stopping.clone()));
+    World { memory, provider, metrics, stopping, pipeline, task }
 }
 
 fn world(lines: impl IntoIterator<Item = Line>) -> World {
@@ -248,6 +249,20 @@ async fn a_short_failure_is_tried_again_in_the_process_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_time_of_the_oldest_request_is_shown_for_as_long_as_it_is_in_hand() {
+    let busy = failing(ErrorKind::Unavailable, Retry::Yes, Some(Duration::from_secs(4)));
+    let world = world([busy, created()]);
+    world.memory.submit(plain());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let shown = world.metrics.render().unwrap();
+    // 2026-11-22T10:00:00Z, when it came, and not two seconds later, when it was looked at.
+    assert!(shown.contains("\nsharelink_oldest_request_timestamp_seconds 1795341600\n"), "{shown}");
+    world.memory.idle().await;
+    let shown = world.metrics.render().unwrap();
+    assert!(shown.contains("\nsharelink_oldest_request_timestamp_seconds inf\n"), "{shown}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_retry_after_leaves_the_process_is_never_cut_short_and_is_remembered() {
     let closed = failing(ErrorKind::RateLimited, Retry::Yes, Some(Duration::from_secs(30)));
     let began = Instant::now();
@@ -275,7 +290,10 @@ async fn a_lost_answer_is_remembered_through_a_delay_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_account_costs_no_attempt_and_holds_no_slot() {
-    let held = Line::Say(Err(CallError::Held { wait: Duration::from_secs(600) }));
+    let held = Line::Say(Err(CallError::Held {
+        wait: Duration::from_secs(600),
+        hold: Hold::Closed { barren: Duration::ZERO, kind: ErrorKind::RateLimited, http_status: Some(429) },
+    }));
     let (reply, _, ended) = world([held.clone(), held, created()]).answer(plain()).await;
     assert_eq!((&reply["status"], &reply["attempts"]), (&json!("created"), &json!(1)));
     ended.shows(r#"sharelink_settlements_total{cause="paused",settlement="delay"} 2"#);
@@ -420,4 +438,57 @@ async fn replies_find_their_way_by_members_of_the_body_where_properties_are_miss
     let (envelope, _) = world.task.await.unwrap().take_replies().unwrap().try_recv().unwrap();
     assert_eq!(envelope.properties.reply_to.as_deref(), Some("mine"));
     assert_eq!(envelope.properties.correlation_id.as_deref(), Some("c-1"));
+}
+
+/// A door whose broker refuses everything until a moment, and then takes it.
+#[derive(Clone)]
+struct Refusing {
+    until: Instant,
+    inner: Arc<Memory>,
+}
+
+impl Refusing {
+    fn refuses(&self) -> Result<(), PublishFailure> {
+        if Instant::now() < self.until { Err(PublishFailure::Unconfirmed("basic.nack".into())) } else { Ok(()) }
+    }
+}
+
+impl Outbox for Refusing {
+    type Replied = memory::Replied;
+    type Moved = memory::Moved;
+
+    async fn reply(&self, envelope: &Envelope, reply: &Reply) -> Result<Self::Replied, PublishFailure> {
+        self.refuses()?;
+        self.inner.reply(envelope, reply).await
+    }
+
+    async fn bury(&self, envelope: &Envelope, why: &DeathNote) -> Result<Self::Moved, PublishFailure> {
+        self.refuses()?;
+        self.inner.bury(envelope, why).await
+    }
+
+    async fn delay(&self, envelope: &Envelope, wait: Duration, travel: Travel) -> Result<Self::Moved, PublishFailure> {
+        self.refuses()?;
+        self.inner.delay(envelope, wait, travel).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_refuses_for_minutes_is_kept_and_tried_and_only_then_given_back() {
+    let requests = [
+        ("a reply", plain(), created(), "ack"),
+        ("a copy", request(json!({ "id": "r1", "colour": "red" })), created(), "ack"),
+        ("a move", plain(), failing(ErrorKind::RateLimited, Retry::Yes, Some(Duration::from_secs(60))), "delay"),
+    ];
+    for (what, envelope, line, wanted) in requests {
+        for (minutes, wanted) in [(4, wanted), (6, "requeue")] {
+            let World { memory, provider, pipeline, .. } = world([line.clone()]);
+            let began = Instant::now();
+            let door = Refusing { until: began + Duration::from_secs(60 * minutes), inner: memory };
+            let settlement = pipeline.handle(&envelope, &door, &CancellationToken::new()).await;
+            assert_eq!(settlement.labels().0, wanted, "{what}, refused for {minutes} min");
+            assert!(began.elapsed() <= Duration::from_secs(301), "{what}: {:?}", began.elapsed());
+            assert!(provider.calls().len() <= 1, "{what}: the provider is not asked again");
+        }
+    }
 }

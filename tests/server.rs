@@ -5,11 +5,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sharelink::model::{ErrorKind, Status};
+use std::time::Duration;
+
+use base64::Engine;
+use sharelink::model::{ErrorKind, Failure, Status};
+use sharelink::pipeline::clock::system_clock;
 use sharelink::server;
 use sharelink::telemetry::metrics::Metrics;
+use sharelink::telemetry::recent::FailureNote;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 struct Served {
@@ -31,7 +37,7 @@ async fn served() -> Served {
     });
     let probes = server::Probes { ready: ready_probe, ..server::Probes::always() };
     let stopping = CancellationToken::new();
-    let task = tokio::spawn(server::serve(listener, metrics.clone(), probes, stopping.clone()));
+    let task = tokio::spawn(server::serve(listener, metrics.clone(), probes, system_clock(), stopping.clone()));
     Served { address, ready, metrics, stopping, task }
 }
 
@@ -44,6 +50,43 @@ impl Served {
         stream.read_to_string(&mut answer).await.unwrap();
         let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok()).unwrap();
         (status, answer)
+    }
+
+    /// Opens the stream of updates.
+    async fn events(&self) -> Events {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        Events { stream, seen: String::new() }
+    }
+}
+
+/// Long enough for a busy machine; no test waits for it unless it fails.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A stream of updates as it comes over the wire.
+struct Events {
+    stream: TcpStream,
+    seen: String,
+}
+
+impl Events {
+    /// Everything that came, as soon as it holds these words.
+    async fn until(&mut self, words: &str) -> &str {
+        let mut some = [0; 4096];
+        while !self.seen.contains(words) {
+            let read = timeout(SOON, self.stream.read(&mut some)).await;
+            let read = read.unwrap_or_else(|_| panic!("{words:?} does not come:\n{}", self.seen)).unwrap();
+            assert!(read > 0, "the stream ended before {words:?}:\n{}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&some[..read]));
+        }
+        &self.seen
+    }
+
+    /// Reads to the end of the answer.
+    async fn end(mut self) -> String {
+        let mut rest = Vec::new();
+        timeout(SOON, self.stream.read_to_end(&mut rest)).await.expect("the stream ends").unwrap();
+        self.seen + &String::from_utf8_lossy(&rest)
     }
 }
 
@@ -96,13 +139,137 @@ async fn every_metric_of_the_contract_is_there_at_zero_before_anything_happened(
 }
 
 #[tokio::test]
-async fn the_status_page_shows_links_created_and_reused() {
+async fn the_status_page_shows_what_was_counted() {
     let served = served().await;
     served.metrics.replied("contoso", Status::Created, None);
+    served.metrics.replied("contoso", Status::Failed, Some(ErrorKind::NotFound));
+    let mut failure = Failure::new(ErrorKind::NotFound, "the item /secret/plan.docx does not exist");
+    failure.provider.http_status = Some(404);
+    failure.provider.code = Some("itemNotFound".to_owned());
+    served.metrics.recent().failed(FailureNote::of(jiff::Timestamp::UNIX_EPOCH, "contoso", &failure));
     let (status, page) = served.get("/").await;
     assert_eq!(status, 200);
-    assert!(page.contains("<td>contoso</td><td>1</td><td>0</td>"), "{page}");
+    assert!(page.contains("<dt>Created</dt><dd><b>1</b> <span>since the start"), "{page}");
+    assert!(page.contains(r#"<time datetime="1970-01-01T00:00:00Z">Jan 01, 00:00:00</time>"#), "{page}");
+    assert!(page.contains(r#"data-column="HTTP">404</td><td role="cell" data-column="code">itemNotFound</td>"#));
+    assert!(!page.contains("plan.docx"));
+    assert!(page.contains("<b>Not working.</b> Not connected to the broker."), "{page}");
+    served.ready.store(true, Ordering::SeqCst);
+    assert!(served.get("/").await.1.contains("<b>Working.</b>"));
     assert_eq!(served.get("/nowhere").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_policy_of_the_page_allows_its_own_style_and_script_and_nothing_else() {
+    let (_, answer) = served().await.get("/").await;
+    let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+    let policy = head.lines().find_map(|line| line.strip_prefix("content-security-policy: ")).unwrap();
+    let hash = |element: &str| {
+        let inside =
+            page.split_once(&format!("<{element}>")).unwrap().1.split_once(&format!("</{element}>")).unwrap().0;
+        let digest = ring::digest::digest(&ring::digest::SHA256, inside.as_bytes());
+        format!("'sha256-{}'", base64::engine::general_purpose::STANDARD.encode(digest))
+    };
+    let mut rules: Vec<&str> = policy.split("; ").collect();
+    rules.sort_unstable();
+    let (style, script) = (format!("style-src {}", hash("style")), format!("script-src {}", hash("script")));
+    assert_eq!(
+        rules,
+        [
+            "base-uri 'none'",
+            "connect-src 'self'",
+            "default-src 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "img-src data:",
+            &script,
+            &style,
+        ]
+    );
+    for header in ["cache-control: no-store", "x-content-type-options: nosniff", "referrer-policy: no-referrer"] {
+        assert!(head.lines().any(|line| line == header), "{header} in\n{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_begins_with_everything_and_goes_on_with_what_changes() {
+    let served = served().await;
+    let mut events = served.events().await;
+    let first = events.until("\n\n\r\n").await;
+    for words in
+        ["200 OK", "content-type: text/event-stream", "cache-control: no-store", "event: page\n", "retry: 2000\n"]
+    {
+        assert!(first.contains(words), "{words} in\n{first}");
+    }
+    let numbers = |seen: &str| -> Vec<u64> {
+        seen.lines().filter_map(|line| line.strip_prefix("id: ")).map(|id| id.parse().unwrap()).collect()
+    };
+    let data = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+    let parts: serde_json::Value = serde_json::from_str(data).unwrap();
+    for id in ["title", "verdict", "tiles", "chart", "providers", "kinds", "failures", "broker", "build", "uptime"] {
+        assert!(parts[id].is_string(), "{id} in {parts}");
+    }
+    served.metrics.replied("contoso", Status::Created, None);
+    let seen = events.until("<dt>Created</dt><dd><b>1</b>").await;
+    let ids = numbers(seen);
+    assert!(ids.len() >= 2 && ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
+    // The failures did not change, so they are told once.
+    assert_eq!(seen.matches("\"failures\":").count(), 1, "{seen}");
+}
+
+#[tokio::test]
+async fn there_are_seats_for_32_streams_and_the_next_is_told_so_until_one_leaves() {
+    let served = served().await;
+    let mut watching = Vec::new();
+    for _ in 0..32 {
+        let mut events = served.events().await;
+        events.until("event: page").await;
+        watching.push(events);
+    }
+    let (status, answer) = served.get("/events").await;
+    assert_eq!(status, 503);
+    assert!(answer.contains("32 browsers watch this page already"), "{answer}");
+    assert_eq!(served.get("/").await.0, 200);
+    watching.pop();
+    let free = async {
+        loop {
+            let mut events = served.events().await;
+            if events.until("HTTP/1.1 ").await.contains("200 OK") {
+                break;
+            }
+        }
+    };
+    timeout(SOON, free).await.expect("the seat of who left is free");
+}
+
+#[tokio::test]
+async fn an_open_stream_ends_with_the_server() {
+    let served = served().await;
+    let mut events = served.events().await;
+    events.until("event: page").await;
+    served.stopping.cancel();
+    timeout(Duration::from_secs(2), served.task).await.expect("the server ends at once").unwrap().unwrap();
+    // The end of a chunked answer: the browser knows that it is whole.
+    assert!(events.end().await.ends_with("\r\n0\r\n\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_never_reads_holds_up_neither_the_others_nor_the_end() {
+    let served = served().await;
+    // An account's name that makes one moment larger than all buffers between the two ends.
+    served.metrics.replied(&"n".repeat(4 << 20), Status::Created, None);
+    let mut stuck = Vec::new();
+    for _ in 0..2 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(served.address).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.readable().await.unwrap();
+        stuck.push(stream);
+    }
+    assert_eq!(served.get("/livez").await.0, 200);
+    served.stopping.cancel();
+    timeout(Duration::from_secs(20), served.task).await.expect("the server ends").unwrap().unwrap();
 }
 
 #[tokio::test]

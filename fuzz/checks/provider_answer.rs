@@ -134,6 +134,7 @@ fn check_addresses(answer: &Value) {
         base_url: "https://graph.example.com/v1.0".parse().expect("an address"),
         drive: "/me/drive".to_owned(),
         action: "createLink".to_owned(),
+        batch: false,
     })
     .expect("the settings make addresses");
     let id = answer["id"].as_str().unwrap_or_default();

@@ -150,7 +150,8 @@ fn check_onedrive(api: OneDriveApi, request: &ShareRequest, ask: &Ask) {
             check_calls(&addresses, &ask.item, path);
         }
     }
-    check_onedrive_body(api, request, &ask.body());
+    let body = ask.body().expect("it can be written");
+    check_onedrive_body(api, request, &serde_json::from_slice(&body).expect("it is JSON"));
 }
 
 /// The addresses of all calls about an item.
@@ -200,6 +201,7 @@ fn addresses(api: OneDriveApi) -> Addresses {
         base_url: "https://graph.example.com/v1.0".parse().expect("an address"),
         drive: "/me/drive".to_owned(),
         action: "createLink".to_owned(),
+        batch: false,
     })
     .expect("the settings make addresses")
 }

@@ -23,6 +23,10 @@ pub(crate) const ROLES: [&str; 2] = ["consume", "publish"];
 /// How often the connections are looked at, besides listening for events.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The longest frame, in bytes, of a connection that takes no requests. Properties and headers of what we publish fit into
+/// half of it ([`MAX_HEADERS`](super::headers::MAX_HEADERS)), and what is returned to us is no longer; bodies are cut into frames anyway.
+pub(crate) const SMALL_FRAMES: u32 = 16 * 1024;
+
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -49,7 +53,7 @@ pub enum ConnectError {
 /// # Errors
 /// See [`ConnectError`].
 pub async fn connect(settings: &config::Broker, name: &str) -> Result<Connection, ConnectError> {
-    Dialer::new(settings)?.dial(name).await
+    Dialer::new(settings)?.dial(name, None).await
 }
 
 /// A node: what to dial, and how it is called in messages (without the password).
@@ -79,16 +83,21 @@ impl Dialer {
         Ok(Self { nodes, first: 0, limit: settings.connect_timeout })
     }
 
-    /// Connects to the first node that answers.
+    /// Connects to the first node that answers. With `frame_max` no frame is longer than so many bytes, in either
+    /// direction; the client library keeps 64 frames' worth of buffers (lapin 4.12.3, src/io_loop.rs).
     ///
     /// # Errors
     /// Where no node answered. Refused by one and not answered by the others is [`ConnectError::Refused`].
-    pub(crate) async fn dial(&mut self, name: &str) -> Result<Connection, ConnectError> {
+    pub(crate) async fn dial(&mut self, name: &str, frame_max: Option<u32>) -> Result<Connection, ConnectError> {
         let mut refused = None;
         let mut silent = Vec::new();
         for offset in 0..self.nodes.len() {
             let index = (self.first + offset) % self.nodes.len();
-            let Some(node) = self.nodes.get(index).cloned() else { break };
+            let Some(mut node) = self.nodes.get(index).cloned() else { break };
+            if let Some(most) = frame_max {
+                let asked = node.uri.query.frame_max.filter(|asked| *asked > 0);
+                node.uri.query.frame_max = Some(asked.map_or(most, |asked| asked.min(most)));
+            }
             match self.dial_one(&node, name).await {
                 Ok(connection) => {
                     self.first = index;
@@ -198,20 +207,20 @@ pub(crate) fn watch_events(
     });
 }
 
-/// Looks at connections and channels until one of them is not usable any more, and says which. Events can be missed
-/// between connecting and listening.
-pub(crate) async fn look(connections: [&ConnectionStatus; 2], channels: [&Channel; 2]) -> String {
+/// Looks at both connections and the consume channel until one of them is not usable any more, and says which. Events can
+/// be missed between connecting and listening. The publish channel is looked at by whoever may replace it.
+pub(crate) async fn look(connections: [&ConnectionStatus; 2], consume: &Channel) -> String {
     let mut tick = interval(LOOK_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        for ((connection, channel), role) in connections.into_iter().zip(channels).zip(ROLES) {
+        for (connection, role) in connections.into_iter().zip(ROLES) {
             if !connection.connected() {
                 return format!("the {role} connection is not connected any more");
             }
-            if !channel.status().connected() {
-                return format!("the {role} channel is closed");
-            }
+        }
+        if !consume.status().connected() {
+            return "the consume channel is closed".to_owned();
         }
     }
 }

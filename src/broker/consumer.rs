@@ -13,9 +13,9 @@ use lapin::options::{BasicCancelOptions, BasicConsumeOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::headers::short;
 use super::settler::Settled;
@@ -57,7 +57,9 @@ pub(crate) struct Intake<H> {
     stopping: CancellationToken,
     /// Cancelled: everything is given back.
     abandon: CancellationToken,
-    trips: JoinSet<()>,
+    /// An intake that is dropped in mid-work gives everything back.
+    abandoned: DropGuard,
+    trips: TaskTracker,
     taken: u64,
 }
 
@@ -71,7 +73,9 @@ impl<H: Handler<Publisher>> Intake<H> {
         stopping: CancellationToken,
     ) -> Self {
         let abandon = CancellationToken::new();
-        Self { handler, publisher, delivered, settled, stopping, abandon, trips: JoinSet::new(), taken: 0 }
+        let abandoned = abandon.clone().drop_guard();
+        let trips = TaskTracker::new();
+        Self { handler, publisher, delivered, settled, stopping, abandon, abandoned, trips, taken: 0 }
     }
 
     /// Starts the trip of a delivery.
@@ -113,31 +117,25 @@ impl<H: Handler<Publisher>> Intake<H> {
         self.taken
     }
 
-    /// Trips that have not been cleared away yet.
+    /// Trips under way.
     pub(crate) fn held(&self) -> usize {
         self.trips.len()
     }
 
-    /// Clears away a trip that has ended; never returns while there is none.
-    pub(crate) async fn ended(&mut self) {
-        if self.trips.join_next().await.is_none() {
-            std::future::pending::<()>().await;
-        }
-    }
-
     /// Lets the trips finish within `grace`, then gives back the rest.
-    pub(crate) async fn finish(mut self, grace: Duration) {
+    pub(crate) async fn finish(self, grace: Duration) {
+        self.trips.close();
         tokio::select! {
-            () = async { while self.trips.join_next().await.is_some() {} } => return,
+            () = self.trips.wait() => return,
             () = sleep(grace) => self.abandon.cancel(),
         }
         // A trip that is abandoned ends at its next await.
-        while self.trips.join_next().await.is_some() {}
+        self.trips.wait().await;
     }
 
     /// Leaves the trips to themselves: their connection is gone, and what they settle is stale.
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn leave(self) {
         self.stopping.cancel();
-        self.trips.detach_all();
+        self.abandoned.disarm();
     }
 }

@@ -27,6 +27,9 @@ use crate::config;
 /// may say less, and AMQP has no way to ask. A limit below this one is not survived.
 const MOST_RETURNS: u64 = 3;
 
+/// How often a connection that is waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Why the dead-letter queue cannot be worked on. Nothing is lost by any of them.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadError {
@@ -43,6 +46,18 @@ pub enum DeadError {
         queue: String,
         /// The broker's words.
         why: String,
+    },
+    /// The connection ended while a letter was taken.
+    #[error(
+        "the connection ended while letter {number} was taken; what was not finished is still in {queue:?}. Where it ends there \
+         every time, that letter has a property that is no text (not UTF-8), which this program cannot read: take it off with \
+         the broker's own tools (rabbitmqadmin get queue={queue} ackmode=ack_requeue_false count=1, or the management page)"
+    )]
+    Unreadable {
+        /// Where the letter is.
+        queue: String,
+        /// Which one of this session, from 1.
+        number: u32,
     },
     /// The broker refused something or went away.
     #[error("{what}: {why}; what was not finished is still in the dead-letter queue")]
@@ -137,7 +152,13 @@ impl DeadLetters {
             return Ok(None);
         }
         let get = self.channel.basic_get(short(&self.queue), BasicGetOptions { no_ack: false });
-        let got = self.within("a letter cannot be taken from the dead-letter queue", get).await?;
+        let got = tokio::select! {
+            got = self.within("a letter cannot be taken from the dead-letter queue", get) => got?,
+            // What the client library cannot read ends the connection, and is no answer to the question.
+            () = self.ended() => {
+                return Err(DeadError::Unreadable { queue: self.queue.clone(), number: self.taken + 1 });
+            }
+        };
         let Some(message) = got else { return Ok(None) };
         self.taken += 1;
         let delivery = message.delivery;
@@ -187,6 +208,9 @@ impl DeadLetters {
     /// # Errors
     /// See [`DeadError`]. The broker then gives the letters back by itself, because the connection ends.
     pub async fn close(self) -> Result<(), DeadError> {
+        if !self.connection.status().connected() {
+            return Ok(());
+        }
         // A tag of 0 means all; from RabbitMQ 4.3 on a nack is not counted as a return, the end of a channel is.
         let nack = self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true });
         let end = async {
@@ -213,6 +237,13 @@ impl DeadLetters {
             Confirmation::Ack(Some(back)) => refused(format!("{} ({})", back.reply_text.as_str(), back.reply_code)),
             Confirmation::Nack(_) => refused("it refused the message; the queue may be full".to_owned()),
             Confirmation::NotRequested => refused("it does not confirm".to_owned()),
+        }
+    }
+
+    /// Waits until the connection has ended.
+    async fn ended(&self) {
+        while self.connection.status().connected() {
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 

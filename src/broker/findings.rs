@@ -102,6 +102,17 @@ pub(crate) fn different(name: &str, words: &str, settings: &config::Broker) -> F
             current.as_deref().unwrap_or("20")
         )),
         "x-delivery-limit" if name == settings.request_queue => limit(name, current, settings),
+        "x-dead-letter-exchange" if name == settings.request_queue => Finding::remark(format!(
+            "queue {name:?} has the dead-letter exchange: {is}; what the broker takes away by itself, because it ended \
+             connection after connection, does not reach {:?}. To have it there, delete the queue while it is empty, or give it \
+             a policy with dead-letter-exchange \"\" and dead-letter-routing-key {:?}",
+            settings.dead_letter_queue, settings.dead_letter_queue
+        )),
+        "x-overflow" | "x-dead-letter-strategy" => Finding::remark(format!(
+            "queue {name:?} has {argument}: {is}; without dead-letter-strategy at-least-once and overflow reject-publish together \
+             RabbitMQ dead-letters at most once, and what it moves by itself can be lost on the way. To have both, delete \
+             the queue while it is empty, or set both in its policy"
+        )),
         _ => plain(),
     }
 }
@@ -164,6 +175,18 @@ mod tests {
         assert!(low.text.contains("limit 3") && low.text.contains("max_deliveries = 5"), "{}", low.text);
         assert_eq!(text("'5'").verdict, Verdict::Good);
         assert!(text("none").text.contains("20"));
+    }
+
+    #[test]
+    fn what_dead_lettering_needs_and_is_not_there_is_told_with_its_consequence() {
+        let settings = settings(QueueType::Quorum);
+        let text = |argument, current| different("requests", &words(argument, current), &settings).text;
+        let lost = text("x-dead-letter-exchange", "none");
+        assert!(lost.contains("not set") && lost.contains("does not reach \"dead\""), "{lost}");
+        for argument in ["x-overflow", "x-dead-letter-strategy"] {
+            let text = text(argument, "'drop-head'");
+            assert!(text.contains(argument) && text.contains("at most once"), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
+use lapin::options::BasicQosOptions;
 use lapin::{Channel, Connection, Consumer};
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::connection::{ConnectError, Dialer, ROLES, look, watch_events};
+use super::connection::{ConnectError, Dialer, ROLES, SMALL_FRAMES, look, watch_events};
 use super::consumer::{Intake, subscribe, unsubscribe};
 use super::lifeline::Lifeline;
 use super::pace::Manner;
@@ -89,7 +89,7 @@ pub(crate) enum End {
 /// Connections and channels, ready for work.
 pub(crate) struct Generation {
     consuming: Connection,
-    publishing: Connection,
+    publishing: Arc<Connection>,
     consume: Channel,
     publish: Channel,
     consumer: Consumer,
@@ -107,12 +107,12 @@ impl Generation {
     ) -> Result<Self, BuildError> {
         let (prefetch, lasts) = manner.bounds(context.settings.prefetch);
         let name = |role: &str| format!("sharelink {} {role}", context.worker_name);
-        let consuming = dialer.dial(&name("consume")).await?;
-        let publishing = dialer.dial(&name("publish")).await?;
+        // A request's headers come in one frame, as long as the broker lets its publishers make them.
+        let consuming = dialer.dial(&name("consume"), None).await?;
+        let dialled = dialer.dial(&name("publish"), Some(SMALL_FRAMES)).await?;
         let set_up = async {
             topology::establish(&consuming, &context.settings).await?;
-            let publish = publishing.create_channel().await?;
-            publish.confirm_select(ConfirmSelectOptions { nowait: false }).await?;
+            let publish = publishing::open(&dialled).await?;
             let consume = consuming.create_channel().await?;
             // For each consumer of the channel; `global` means something else and is denied from RabbitMQ 4.3 on.
             consume.basic_qos(prefetch, BasicQosOptions { global: false }).await?;
@@ -120,6 +120,7 @@ impl Generation {
             Ok::<_, BuildError>((publish, consume, consumer))
         };
         let (publish, consume, consumer) = timeout(SET_UP_WITHIN, set_up).await.map_err(|_| BuildError::TooSlow)??;
+        let publishing = Arc::new(dialled);
         Ok(Self { consuming, publishing, consume, publish, consumer, prefetch, lasts })
     }
 
@@ -134,11 +135,11 @@ impl Generation {
         let closing = CancellationToken::new();
         let publish_task = tokio::spawn({
             let (jobs, lifeline, closing) = (context.jobs.clone(), lifeline.clone(), closing.clone());
-            let (channel, status) = (publish.clone(), publishing.status().clone());
+            let connection = publishing.clone();
             let patience = context.settings.publish_timeout.saturating_mul(4);
             async move {
                 let mut jobs = jobs.lock().await;
-                publishing::serve(channel, status, &mut jobs, lifeline, closing, patience).await;
+                publishing::serve(publish, connection, &mut jobs, lifeline, closing, patience).await;
             }
         });
         let (delivered_sender, delivered) = mpsc::unbounded_channel();
@@ -168,7 +169,7 @@ impl Generation {
             () = context.stopping.cancelled() => None,
             () = after(lasts) => Some(None),
             why = work(context, &mut intake, &mut subscription, ready, watchdog, prefetch) => Some(Some(why)),
-            why = look([consuming.status(), publishing.status()], [&consume, &publish]) => Some(Some(why)),
+            why = look([consuming.status(), publishing.status()], &consume) => Some(Some(why)),
             never = depth::watch(&consuming, &context.settings, &context.metrics, ready_sender) => match never {},
         };
         let lost = match lost {
@@ -204,7 +205,7 @@ impl Generation {
         };
         // The broker hands out what was not settled as soon as the consuming connection is closed.
         let quiet = |what| async move { drop(timeout(within, what).await) };
-        let closed = [&consuming, &publishing].map(|connection| quiet(connection.close(200, headers::short("OK"))));
+        let closed = [&consuming, &*publishing].map(|connection| quiet(connection.close(200, headers::short("OK"))));
         futures_util::future::join_all(closed).await;
         lifeline.end("closed");
         end
@@ -266,7 +267,6 @@ async fn work<H: Handler<Publisher>>(
                     return why;
                 }
             }
-            () = intake.ended() => {}
             delivery = next(&mut subscription.consumer) => match delivery {
                 Some(Ok(delivery)) => intake.start(delivery),
                 Some(Err(error)) => return format!("the consumer failed: {error}"),

@@ -23,6 +23,7 @@ pub mod preflight;
 pub mod properties;
 pub mod publisher;
 mod publishing;
+mod refusals;
 pub mod replies;
 mod settler;
 mod socket;

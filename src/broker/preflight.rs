@@ -10,7 +10,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Connection, ErrorKind};
 use tokio::time::timeout;
 
-use super::connection::{ConnectError, connect};
+use super::connection::{ConnectError, Dialer, SMALL_FRAMES};
 use super::findings::{Finding, Verdict, different, forbidden};
 use super::headers::short;
 use super::topology::{Desk, Queue, code, delay_prefix, queues};
@@ -33,7 +33,7 @@ pub enum Consuming {
 /// # Errors
 /// Where there is no connection.
 pub async fn look(settings: &config::Broker, name: &str, consuming: Consuming) -> Result<Vec<Finding>, ConnectError> {
-    let connection = connect(settings, name).await?;
+    let connection = Dialer::new(settings)?.dial(name, Some(SMALL_FRAMES)).await?;
     let status = connection.status();
     let mut findings =
         vec![Finding::good(format!("broker: connected as {:?} to {:?}", status.username(), status.vhost().as_str()))];

@@ -68,7 +68,8 @@ impl Publisher {
     }
 
     /// Sends and waits for the verdict; while there is no connection it waits for one, all within the time limit.
-    async fn send(&self, outgoing: Outgoing) -> Result<(), PublishFailure> {
+    /// A message is half a kilobyte of properties: on the heap, or every future that waits for it is as much larger.
+    async fn send(&self, outgoing: Box<Outgoing>) -> Result<(), PublishFailure> {
         if outgoing.body.len() > MAX_BODY {
             let size = outgoing.body.len();
             return Err(PublishFailure::Unroutable(format!("{size} bytes are more than the {MAX_BODY} that are sent")));
@@ -90,6 +91,7 @@ impl Publisher {
 
     async fn send_reply(&self, envelope: &Envelope, reply: &Reply, to: To<'_>) -> Result<(), PublishFailure> {
         let outgoing = compose(&self.shared.routes, envelope, reply, to)
+            .map(Box::new)
             .map_err(|error| PublishFailure::Unroutable(format!("the reply cannot be written: {error}")))?;
         self.send(outgoing).await
     }
@@ -116,13 +118,12 @@ impl Outbox for Publisher {
 
     async fn bury(&self, envelope: &Envelope, why: &DeathNote) -> Result<Moved, PublishFailure> {
         let Shared { dead_letter_queue, worker_name, .. } = &*self.shared;
-        self.send(copies::dead_letter(dead_letter_queue, &self.original, &envelope.body, why, worker_name))
-            .await
-            .map(Moved)
+        let copy = copies::dead_letter(dead_letter_queue, &self.original, &envelope.body, why, worker_name);
+        self.send(Box::new(copy)).await.map(Moved)
     }
 
     async fn delay(&self, envelope: &Envelope, wait: Duration, travel: Travel) -> Result<Moved, PublishFailure> {
         let queue = topology::delay_queue(&self.shared.request_queue, wait);
-        self.send(copies::delayed(&queue, &self.original, &envelope.body, travel)).await.map(Moved)
+        self.send(Box::new(copies::delayed(&queue, &self.original, &envelope.body, travel))).await.map(Moved)
     }
 }

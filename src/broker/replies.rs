@@ -19,6 +19,8 @@ const TYPE: &str = "sharelink.reply.v1";
 const APP_ID: &str = "sharelink";
 const JSON: &str = "application/json";
 const CLOUD_EVENT: &str = "application/cloudevents+json";
+/// Bytes that a reply usually needs, so that its text is written in one piece.
+const USUAL_REPLY: usize = 640;
 /// Persistent, for the requester's queue as for ours.
 pub const PERSISTENT: u8 = 2;
 
@@ -128,7 +130,9 @@ pub fn compose(routes: &Routes, envelope: &Envelope, reply: &Reply, to: To<'_>) 
             data: reply,
         })?
     } else {
-        serde_json::to_vec(reply)?
+        let mut body = Vec::with_capacity(USUAL_REPLY);
+        serde_json::to_writer(&mut body, reply)?;
+        body
     };
     let correlation = asked.correlation_id.as_deref().or(asked.message_id.as_deref()).unwrap_or(&reply.id);
     let mut headers = Headers::new();
@@ -182,7 +186,13 @@ fn message_id(envelope: &Envelope, reply: &Reply) -> String {
         Ok((_, link)) => part(b'l', link.id.as_bytes()),
         Err(failure) => part(b'f', failure.kind.as_str().as_bytes()),
     }
-    hash.finish().as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    let digest = hash.finish();
+    let (first, _) = digest.as_ref().split_at_checked(16).unwrap_or_default();
+    first
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|nibble| char::from_digit(nibble.into(), 16))
+        .collect()
 }
 
 #[cfg(test)]

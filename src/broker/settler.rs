@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -54,8 +55,13 @@ pub(crate) async fn settle(
         }
         let tags: Vec<u64> = acks.keys().copied().collect();
         let up_to = contiguous(&tags, held.keys().next().copied());
-        for (tag, covers) in steps(&tags, up_to) {
-            let sent = channel.basic_ack(tag, BasicAckOptions { multiple: covers > 1 }).await;
+        // All of a round go out together: each is queued when it is polled first, in this order, and then all of them
+        // are waited for. One by one, each would cost a turn of the client library's thread.
+        let channel = &channel;
+        let sending = steps(&tags, up_to).map(|(tag, covers)| async move {
+            (channel.basic_ack(tag, BasicAckOptions { multiple: covers > 1 }).await, covers)
+        });
+        for (sent, covers) in join_all(sending).await {
             reached(Point::Acknowledged);
             for _ in 0..covers {
                 let Some((_, (settlement, since))) = acks.pop_first() else { break };

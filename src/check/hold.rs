@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::broker::findings::Finding;
 use crate::config::Settings;
+use crate::pipeline::CONFIRMED_WITHIN;
 
 /// RabbitMQ's default `consumer_timeout`. What is held longer is taken back, and before 4.3 the worker's channel ends.
 const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
@@ -12,10 +13,6 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 const CALLS: u32 = 3;
 /// Taking back a link that is wider than asked.
 const REVOKE: Duration = Duration::from_secs(120);
-/// Tries at publishing a reply, and the pause before each.
-const REPLY_TRIES: u32 = 3;
-const REPLY_PAUSE: Duration = Duration::from_secs(5);
-
 /// The longest that the settings let a worker hold a request without an answer, about.
 pub fn longest(settings: &Settings) -> Duration {
     let retry = &settings.retry;
@@ -24,7 +21,8 @@ pub fn longest(settings: &Settings) -> Duration {
     // Each attempt waits for its turn and before the next one, both at most so long; longer waits leave the process.
     let by_attempts = attempt.saturating_add(retry.inline_limit.saturating_mul(2)).saturating_mul(retry.max_attempts);
     let by_time = retry.max_elapsed.saturating_add(attempt);
-    let reply = settings.broker.publish_timeout.saturating_add(REPLY_PAUSE).saturating_mul(REPLY_TRIES);
+    // The last try begins within that time.
+    let reply = settings.broker.publish_timeout.saturating_add(CONFIRMED_WITHIN);
     by_attempts.min(by_time).saturating_add(REVOKE).saturating_add(reply)
 }
 
@@ -71,6 +69,6 @@ mod tests {
         let settings = settings("max_elapsed = \"3h\"\nmax_attempts = 50");
         let finding = finding(&settings);
         assert_eq!(finding.verdict, Verdict::Remark);
-        assert!(finding.text.contains("162 min"), "{}", finding.text);
+        assert!(finding.text.contains("166 min"), "{}", finding.text);
     }
 }

@@ -38,10 +38,11 @@ async fn check(file: Option<&Path>) -> Result<Exit, Exit> {
     let settings = app::load_for(Needs { broker: true, providers: true }, file)?;
     // Credentials that cannot be used at all are mistakes in the configuration, so they come before its verdict.
     let metrics = app::metrics(&settings, &system_clock())?;
-    let accounts = provider::accounts(&settings, &metrics).map_err(|problem| {
-        eprintln!("{problem}");
-        Exit::Configuration
-    })?;
+    let accounts = provider::accounts(&settings, &metrics, &provider::Rates::new(), &CancellationToken::new())
+        .map_err(|problem| {
+            eprintln!("{problem}");
+            Exit::Configuration
+        })?;
     let from = file.map(Path::to_owned).or_else(config::default_file);
     let from = from.map_or_else(|| "the environment".to_owned(), |path| path.display().to_string());
     let mut worst = say(&Finding::good(format!("configuration: no mistake in {from}")));

@@ -158,6 +158,7 @@ fn read(reader: &mut Reader<'_>, needs: Needs) -> Settings {
         server: process::server(reader),
         retry: process::retry(reader),
         shutdown: process::shutdown(reader),
+        state: process::state(reader),
         log: process::log(reader),
         providers: if needs.providers { provider::read_all(reader, &policy) } else { Default::default() },
     };

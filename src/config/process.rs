@@ -1,16 +1,17 @@
-//! `[server]`, `[retry]`, `[shutdown]` and `[log]`: how the process itself behaves.
+//! `[server]`, `[retry]`, `[shutdown]`, `[state]` and `[log]`: how the process itself behaves.
 //!
 //! Invariant: the time budgets nest; no wait inside the process comes near the broker's consumer timeout.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::reader::Reader;
 use super::suggest::closest;
-use super::{Log, LogFormat, Retry, Server, Shutdown};
+use super::{Log, LogFormat, Retry, Server, Shutdown, State};
 
 const MINUTE: u64 = 60;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -64,6 +65,11 @@ pub(super) fn shutdown(reader: &mut Reader<'_>) -> Shutdown {
     let grace = reader.section(&["shutdown"]).duration("grace", Duration::ZERO..=Duration::from_secs(60 * MINUTE));
     // Kubernetes kills after 30 s by default; five seconds remain for the connections to close.
     Shutdown { grace: grace.unwrap_or(Duration::from_secs(25)) }
+}
+
+/// Reads `[state]`.
+pub(super) fn state(reader: &mut Reader<'_>) -> State {
+    State { file: reader.section(&["state"]).filled_text("file").map(PathBuf::from) }
 }
 
 /// Reads `[log]`.

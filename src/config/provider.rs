@@ -105,6 +105,7 @@ fn read(reader: &mut Reader<'_>, name: &str, global: &Policy) -> Option<Provider
     let limits = Limits {
         max_in_flight: limits.integer("max_in_flight", 64, 1..=10_000),
         requests_per_minute: limits.integer("requests_per_minute", 0, 0..=1_000_000),
+        units_per_minute: limits.integer("units_per_minute", 0, 0..=5_000_000),
     };
     let policy = policy::read(&mut section.inner("policy"), global);
     let Some(kind) = kind else {
@@ -179,7 +180,16 @@ fn onedrive(section: &mut Section<'_, '_>, insecure: bool) -> Option<OneDrive> {
     // API took the second, its present hosts take the third; generated clients spell the last.
     let actions = ["createLink", "action.createLink", "oneDrive.createLink", "microsoft.graph.createLink"];
     let action = section.word("action", &actions.map(|word| (word, word))).unwrap_or(action);
-    Some(OneDrive { api, base_url: base_url?, drive, action: action.to_owned() })
+    let batch = section.flag("batch", false);
+    if batch && api == OneDriveApi::Legacy {
+        let place = section.place_of("batch");
+        section.wrong(
+            &place,
+            "batch",
+            "only Graph takes several calls in one; take it out, or set api = \"graph\"".to_owned(),
+        );
+    }
+    Some(OneDrive { api, base_url: base_url?, drive, batch, action: action.to_owned() })
 }
 
 fn oracle(section: &mut Section<'_, '_>, insecure: bool) -> Option<Oracle> {

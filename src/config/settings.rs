@@ -20,6 +20,8 @@ pub struct Settings {
     pub retry: Retry,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[state]`
+    pub state: State,
     /// `[log]`
     pub log: Log,
     /// `[providers.NAME]`, by name.
@@ -109,6 +111,13 @@ pub struct Retry {
     pub inline_limit: Duration,
 }
 
+/// `[state]`
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// `file`: where learned rates outlive the process; nowhere where absent.
+    pub file: Option<PathBuf>,
+}
+
 /// `[shutdown]`
 #[derive(Debug, Clone)]
 pub struct Shutdown {
@@ -193,6 +202,8 @@ pub struct OneDrive {
     pub base_url: Url,
     /// `drive`: path of the drive that an item without a drive of its own is in, such as `/me/drive`.
     pub drive: String,
+    /// `batch`: links that wait for their turn anyway travel together, up to 20 in one call; Graph only.
+    pub batch: bool,
     /// `action`: the last path segment of the call; `createLink`, `action.createLink` or `oneDrive.createLink`.
     pub action: String,
 }
@@ -217,8 +228,10 @@ pub struct Oracle {
 pub struct Limits {
     /// `max_in_flight`: calls at once, at least 1.
     pub max_in_flight: u32,
-    /// `requests_per_minute`: 0 where the rate is not known.
+    /// `requests_per_minute`: calls; 0 where the rate is not known.
     pub requests_per_minute: u32,
+    /// `units_per_minute`: SharePoint's resource units, of which a link costs 5; 0 where the rate is not known.
+    pub units_per_minute: u32,
 }
 
 /// `[providers.NAME.auth]`

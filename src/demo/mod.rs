@@ -142,7 +142,7 @@ async fn in_memory(
 ) -> Result<(Tally, Duration, Snapshot), Exit> {
     let clock = system_clock();
     let metrics = app::metrics(settings, &clock)?;
-    let pipeline = app::pipeline(settings, clock, metrics.clone())?;
+    let (pipeline, _) = app::pipeline(settings, clock, metrics.clone(), &stopping)?;
     let (door, mut ends) = memory::door();
     let server_stopping = CancellationToken::new();
     let page = status_page(settings, metrics.clone(), server::Probes::always(), server_stopping.clone()).await?;
@@ -190,7 +190,7 @@ async fn status_page(
     if let Ok(address) = listener.local_addr() {
         println!("status page while it runs: http://{address}/  metrics: http://{address}/metrics");
     }
-    Ok(tokio::spawn(server::serve(listener, metrics, probes, stopping)))
+    Ok(tokio::spawn(server::serve(listener, metrics, probes, system_clock(), stopping)))
 }
 
 fn next_steps(args: &DemoArgs) {

@@ -32,7 +32,7 @@ pub async fn run(
 ) -> Result<(Tally, Duration, Snapshot), Exit> {
     let clock = system_clock();
     let metrics = app::metrics(settings, &clock)?;
-    let pipeline = app::pipeline(settings, clock, metrics.clone())?;
+    let (pipeline, _) = app::pipeline(settings, clock, metrics.clone(), &stopping)?;
     let health = Arc::new(Health::new(Instant::now()));
     let server_stopping = CancellationToken::new();
     let page = super::status_page(settings, metrics.clone(), app::probes(&health), server_stopping.clone()).await?;

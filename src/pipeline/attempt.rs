@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::{Clock, Dice};
 use super::crash_point::{Point, reached};
 use super::delays::Delays;
-use super::ports::{CallError, CallFailure, Retry, Share};
+use super::ports::{CallError, CallFailure, Hold, Retry, Share};
 use super::retry::{Attempts, RetryPolicy, Step};
 use super::settle::DelayCause;
 use crate::model::{ErrorKind, Failure, LinkOutcome, Travel};
@@ -73,6 +73,15 @@ pub async fn attempt(
                 if stopping.is_cancelled() {
                     return (Ended::Stopped, attempts);
                 }
+                // The call may stand in line for its turn; what is left of the time has to be enough for that.
+                if began.elapsed() > HANDLING_LIMIT / 2 {
+                    return (Ended::Leave(AFTER_HANDLING_LIMIT, DelayCause::Turn), attempts);
+                }
+                let budget = if attempts.made() > 0 { share.repeat_after() } else { Duration::ZERO };
+                if !budget.is_zero() {
+                    step = Step::Wait(budget);
+                    continue;
+                }
                 attempts.called(clock());
                 let left = HANDLING_LIMIT.saturating_sub(began.elapsed());
                 reached(Point::Called);
@@ -80,7 +89,14 @@ pub async fn attempt(
                 reached(Point::Answered);
                 step = match result {
                     Ok(Ok(outcome)) => return (Ended::Shared(outcome), attempts),
-                    Ok(Err(CallError::Held { wait })) => attempts.held(wait, clock()),
+                    Ok(Err(CallError::Held { wait, hold })) => {
+                        let held = attempts.held(wait, hold, clock());
+                        // Whoever stood in line was sent away because of it, and goes back to the queue as it came.
+                        if stopping.is_cancelled() && hold == Hold::Turn {
+                            return (Ended::Stopped, attempts);
+                        }
+                        held
+                    }
                     Ok(Err(CallError::Failed(failure))) => note_retry(&mut attempts, failure, &mut delays, &means),
                     Err(_) => note_retry(&mut attempts, handling_took_too_long(), &mut delays, &means),
                 };

@@ -73,7 +73,8 @@ pub fn decode(
         Err(failure) => return Err(Box::new(undecodable(failure, &Object::new(), properties, fresh_id))),
     };
     let fresh_id = move || event_id.unwrap_or_else(fresh_id);
-    match read_members(&object) {
+    let mut object = object;
+    match read_members(&mut object) {
         Ok(members) => Ok(Decoded {
             request: ShareRequest {
                 id: members.id.unwrap_or_else(|| fallback_id(properties, fresh_id)),
@@ -136,7 +137,8 @@ struct Members {
     correlation_id: Option<String>,
 }
 
-fn read_members(object: &Object) -> Result<Members, Failure> {
+/// Takes the members out; where one of them is wrong, nothing is taken.
+fn read_members(object: &mut Object) -> Result<Members, Failure> {
     if let Some(unknown) = object.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
         return Err(Failure::invalid(format!(
             "{} is not a member of a request; its members are {}",
@@ -144,15 +146,18 @@ fn read_members(object: &Object) -> Result<Members, Failure> {
             MEMBERS.join(", ")
         )));
     }
-    Ok(Members {
-        id: id(object)?,
-        provider: text(object, "provider", MAX_SHORT_STRING)?,
-        item: object_member(object, "item")?,
-        link: object_member(object, "link")?,
-        deadline: deadline(object)?,
-        reply_to: text(object, "replyTo", MAX_SHORT_STRING)?,
-        correlation_id: text(object, "correlationId", MAX_SHORT_STRING)?,
-    })
+    let id = id(object)?;
+    let provider = text(object, "provider", MAX_SHORT_STRING)?;
+    object_member(object, "item")?;
+    object_member(object, "link")?;
+    let deadline = deadline(object)?;
+    let reply_to = text(object, "replyTo", MAX_SHORT_STRING)?;
+    let correlation_id = text(object, "correlationId", MAX_SHORT_STRING)?;
+    let mut take = |name: &str| match object.remove(name) {
+        Some(Value::Object(member)) => member,
+        _ => Object::new(),
+    };
+    Ok(Members { id, provider, item: take("item"), link: take("link"), deadline, reply_to, correlation_id })
 }
 
 fn id(object: &Object) -> Result<Option<String>, Failure> {
@@ -176,9 +181,9 @@ fn text(object: &Object, name: &str, max_bytes: usize) -> Result<Option<String>,
     }
 }
 
-fn object_member(object: &Object, name: &str) -> Result<Object, Failure> {
+fn object_member<'a>(object: &'a Object, name: &str) -> Result<&'a Object, Failure> {
     match object.get(name) {
-        Some(Value::Object(member)) => Ok(member.clone()),
+        Some(Value::Object(member)) => Ok(member),
         Some(other) => Err(Failure::invalid(format!("{name} is {}; it must be an object", kind_of(other)))),
         None => Err(Failure::invalid(format!("{name} is missing; it must be an object"))),
     }
@@ -217,7 +222,7 @@ fn undecodable(
         failure,
         id: own_id.unwrap_or_else(|| fallback_id(properties, fresh_id)),
         provider: text(object, "provider", MAX_SHORT_STRING).ok().flatten(),
-        item: object_member(object, "item").ok(),
+        item: object_member(object, "item").ok().cloned(),
         reply_to: text(object, "replyTo", MAX_SHORT_STRING).ok().flatten(),
         correlation_id: text(object, "correlationId", MAX_SHORT_STRING).ok().flatten(),
     }

@@ -15,10 +15,14 @@ pub mod attempt;
 mod delays;
 pub mod retry;
 
+mod confirm;
+
 pub mod clock;
 
 pub mod crash_point;
 
+mod answer;
 mod trip;
 
+pub use confirm::CONFIRMED_WITHIN;
 pub use trip::{Account, Limits, Pipeline};

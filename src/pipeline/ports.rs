@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::settle::Settlement;
-use crate::model::{Asked, Envelope, Failure, Granted, History, LinkOutcome, Reply, ShareRequest, Travel};
+use crate::model::{Asked, Envelope, ErrorKind, Failure, Granted, History, LinkOutcome, Reply, ShareRequest, Travel};
 
 /// A boxed future, so that providers of different kinds stand in one table.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,6 +32,12 @@ pub trait Share: Send + Sync {
     /// [`History::MayHaveHappened`].
     fn ensure_link(&self, history: History) -> BoxFuture<'_, Result<LinkOutcome, CallError>>;
 
+    /// How long a request that was tried before has to wait before it is tried again, so that repeated calls stay few. Where
+    /// that is nothing, the repetition is counted.
+    fn repeat_after(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Takes a link back.
     ///
     /// # Errors
@@ -46,9 +52,27 @@ pub enum CallError {
     Held {
         /// From now until a call may be made.
         wait: Duration,
+        /// What it has to wait for.
+        hold: Hold,
     },
     /// A call was made and failed.
     Failed(CallFailure),
+}
+
+/// What a request has to wait for that may make no call now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Its turn: others of the account are before it.
+    Turn,
+    /// The end of a pause that the provider asked for.
+    Closed {
+        /// For how long the provider has taken no call at all although it was asked.
+        barren: Duration,
+        /// What the answer that closed it was.
+        kind: ErrorKind,
+        /// And its HTTP status.
+        http_status: Option<u16>,
+    },
 }
 
 /// A failed call, classified by the provider that knows its dialect.

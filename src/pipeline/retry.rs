@@ -10,9 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::clock::between;
-use super::ports::{CallFailure, Retry};
+use super::ports::{CallFailure, Hold, Retry};
 use super::settle::DelayCause;
-use crate::model::{ErrorKind, Failure, History, Travel};
+use crate::model::{ErrorKind, Failure, History, ProviderSays, Travel};
 
 /// No provider's wait is believed beyond a day, so a header that says more was not written by a worker.
 const LONGEST_WAIT: Duration = Duration::from_secs(25 * 60 * 60);
@@ -125,14 +125,23 @@ impl Attempts {
         self.wait(wait, now, DelayCause::Backoff)
     }
 
-    /// No call was made because the account has to wait. That is no attempt.
-    pub fn held(&mut self, wait: Duration, now: Timestamp) -> Step {
+    /// No call was made because the account has to wait. That is no attempt, and a request that only waits for its turn is
+    /// not given up for it.
+    pub fn held(&mut self, wait: Duration, hold: Hold, now: Timestamp) -> Step {
         self.made = self.made.saturating_sub(1);
         if self.made == 0 {
             self.first = None;
         }
-        // A pause longer than all the time there is for a request: it is told so now instead of then.
-        if wait > self.policy.max_elapsed {
+        let Hold::Closed { barren, kind, http_status } = hold else { return self.wait(wait, now, DelayCause::Turn) };
+        // A pause longer than all the time there is for a request: it is told so now instead of then. And where the provider
+        // has let nothing through for as long, each pause being followed by the next, nobody waits for ever.
+        if wait > self.policy.max_elapsed || barren > self.policy.max_elapsed {
+            self.last_failure.get_or_insert_with(|| {
+                let message =
+                    "the provider asked for a pause that is longer than retry.max_elapsed, or for one after the other";
+                let provider = ProviderSays { http_status, ..ProviderSays::default() };
+                Box::new(Failure::by_provider(kind, message, provider))
+            });
             return self.give_up();
         }
         self.wait(wait, now, DelayCause::Paused)
@@ -143,7 +152,8 @@ impl Attempts {
         if self.deadline.is_some_and(|deadline| until >= deadline) {
             return self.past_deadline();
         }
-        if self.first.is_some_and(|first| between(first, until) > self.policy.max_elapsed) {
+        let too_late = self.first.is_some_and(|first| between(first, until) > self.policy.max_elapsed);
+        if too_late && cause != DelayCause::Turn {
             return self.give_up();
         }
         self.not_before = Some(until);
@@ -163,12 +173,10 @@ impl Attempts {
     }
 
     fn give_up(&mut self) -> Step {
-        let mut failure = self.last_failure.take().unwrap_or_else(|| {
-            Box::new(Failure::new(
-                ErrorKind::RateLimited,
-                "the provider asked for a pause that is longer than retry.max_elapsed",
-            ))
-        });
+        let mut failure = self
+            .last_failure
+            .take()
+            .unwrap_or_else(|| Box::new(Failure::new(ErrorKind::Unavailable, "there was no time left for an attempt")));
         failure.exhausted = true;
         Step::GiveUp(failure)
     }
@@ -313,10 +321,25 @@ mod tests {
     #[test]
     fn a_held_call_is_no_attempt_and_does_not_start_the_clock() {
         let mut attempts = called(None);
-        assert_eq!(attempts.held(seconds(900), start()), Step::Leave(seconds(900), DelayCause::Paused));
+        assert_eq!(attempts.held(seconds(900), closed(0), start()), Step::Leave(seconds(900), DelayCause::Paused));
         assert_eq!((attempts.made(), attempts.first_attempt()), (0, None));
         attempts.called(start());
-        assert_eq!(kind(&attempts.held(seconds(901), start())), Some(ErrorKind::RateLimited));
+        assert_eq!(kind(&attempts.held(seconds(901), closed(0), start())), Some(ErrorKind::RateLimited));
+    }
+
+    fn closed(barren: u64) -> Hold {
+        Hold::Closed { barren: seconds(barren), kind: ErrorKind::RateLimited, http_status: Some(429) }
+    }
+
+    #[test]
+    fn pause_after_pause_without_one_call_taken_ends_but_waiting_for_a_turn_does_not() {
+        assert!(matches!(called(None).held(seconds(60), closed(900), start()), Step::Leave(..)));
+        assert_eq!(kind(&called(None).held(seconds(60), closed(901), start())), Some(ErrorKind::RateLimited));
+        let mut tried = called(None);
+        tried.failed(failure(Retry::Yes, None), seconds(1), 0.0, start());
+        tried.called(start());
+        let later = start().checked_add(seconds(800)).unwrap();
+        assert_eq!(tried.held(seconds(600), Hold::Turn, later), Step::Leave(seconds(600), DelayCause::Turn));
     }
 
     #[test]
@@ -365,7 +388,7 @@ mod tests {
                     attempts.called(now);
                     let hint = failure.retry_after;
                     step = if held {
-                        attempts.held(seconds(suggested), now)
+                        attempts.held(seconds(suggested), closed(0), now)
                     } else {
                         calls += 1;
                         attempts.failed(failure, seconds(suggested), jitter, now)

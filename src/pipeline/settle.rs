@@ -77,6 +77,8 @@ pub struct Answered {
 pub enum DelayCause {
     /// Its provider is paused.
     Paused,
+    /// Others of its account are before it, and there is no room in line.
+    Turn,
     /// Its own next attempt is further away than `retry.inline_limit`.
     Backoff,
 }
@@ -99,6 +101,7 @@ impl<R, M> Settlement<R, M> {
             Self::Ack { answered: Answered { malformed: false, .. }, .. } => ("ack", "answered"),
             Self::Ack { .. } => ("ack", "malformed"),
             Self::Delay { cause: DelayCause::Paused, .. } => ("delay", "paused"),
+            Self::Delay { cause: DelayCause::Turn, .. } => ("delay", "turn"),
             Self::Delay { cause: DelayCause::Backoff, .. } => ("delay", "backoff"),
             Self::DeadLetter { cause, .. } => ("dead_letter", cause.as_str()),
             Self::Requeue(RequeueCause::Stopping) => ("requeue", "stopping"),

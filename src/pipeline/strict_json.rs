@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// Parses UTF-8 JSON text. Nesting deeper than 128 is refused by `serde_json`.
@@ -76,10 +77,14 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
             let Strict(value) = members.next_value()?;
-            if object.contains_key(&name) {
-                return Err(A::Error::custom(format_args!("the member {} stands twice", quoted(&name))));
+            match object.entry(name) {
+                Entry::Vacant(place) => {
+                    place.insert(value);
+                }
+                Entry::Occupied(there) => {
+                    return Err(A::Error::custom(format_args!("the member {} stands twice", quoted(there.key()))));
+                }
             }
-            object.insert(name, value);
         }
         Ok(Value::Object(object))
     }

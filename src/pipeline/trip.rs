@@ -1,5 +1,6 @@
 //! [`Pipeline::handle`]: one delivery's whole trip, and the rules of what is answered where.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,27 +9,28 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::answer::Answer;
 use super::attempt::{Ended, Means, attempt};
 use super::clock::{Clock, Dice, between};
+use super::confirm::{pause_before_requeue, until_confirmed};
 use super::crash_point::{Point, reached};
 use super::decode::{Decoded, Undecodable, decode};
 use super::delays::Delays;
 use super::policy;
 use super::ports::{CallError, DeathNote, DeathReason, Handler, Outbox, Provider, PublishFailure, Retry, Share};
 use super::retry::RetryPolicy;
-use super::settle::{Answered, RequeueCause, Settlement};
+use super::settle::{RequeueCause, Settlement};
 use crate::config::Policy;
 use crate::model::{
-    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, History, LinkOutcome, Made, Reply, ShareRequest,
-    Status, Travel,
+    Comparison, Difference, Envelope, ErrorKind, Failure, Granted, History, LinkOutcome, Made, ShareRequest, Travel,
 };
 use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
 
 /// How long a link that is wider than asked is tried to be taken back.
 const REVOKE_WITHIN: Duration = Duration::from_secs(120);
 
-/// How often a reply that was not confirmed is published again before the request is given back.
-const REPLY_TRIES: u32 = 3;
+/// What [`until_confirmed`] says of a copy for the dead-letter queue.
+const COPY: &str = "a copy for the dead-letter queue";
 
 /// One configured provider account, as the pipeline sees it.
 pub struct Account {
@@ -143,7 +145,7 @@ impl Pipeline {
                 Err(error) => error,
             };
             let wait = match &error {
-                CallError::Held { wait } => Some(*wait),
+                CallError::Held { wait, .. } => Some(*wait),
                 CallError::Failed(failure) if failure.retry == Retry::Never => None,
                 CallError::Failed(failure) => Some(failure.retry_after.unwrap_or_else(|| delays.next())),
             };
@@ -174,29 +176,32 @@ impl Pipeline {
         }
 
         let decoded = decode(envelope, self.limits.max_request_bytes, || uuid::Uuid::new_v4().to_string());
-        let Decoded { request, reply_to, correlation_id } = match decoded {
+        let Decoded { mut request, reply_to, correlation_id } = match decoded {
             Ok(decoded) => decoded,
             Err(undecodable) => return self.malformed(envelope, outbox, *undecodable, first_seen, stopping).await,
         };
         reached(Point::Decoded);
-        let envelope = &merged(envelope, reply_to, correlation_id);
+        let envelope = &*merged(envelope, reply_to, correlation_id);
+        let account = self.account(request.provider.as_deref());
+        let name = account.as_ref().ok().map(|account| account.name.clone());
+        // One that is taken to stop workers is not even looked at.
+        let crashing = envelope.travel.deliveries > self.limits.max_deliveries;
+        let prepared =
+            (!crashing).then(|| account.and_then(|account| Ok((account, self.check(account, &request, now)?))));
+        let password = match request.link.remove("password") {
+            Some(serde_json::Value::String(password)) => Some(password),
+            _ => None,
+        };
         let mut answer = Answer {
-            id: request.id.clone(),
-            provider: self.account(request.provider.as_deref()).map(|account| account.name.clone()).ok(),
-            asked_provider: request.provider.clone(),
-            item: Some(request.item.clone()),
+            id: request.id,
+            provider: name,
+            asked_provider: request.provider,
+            item: Some(request.item),
             first_seen,
             attempts: envelope.travel.attempts,
             malformed: false,
         };
-
-        if envelope.travel.deliveries > self.limits.max_deliveries {
-            return self.crashing(envelope, outbox, answer, stopping).await;
-        }
-        let prepared = self.account(request.provider.as_deref()).and_then(|account| {
-            let share = self.check(account, &request, now)?;
-            Ok((account, share))
-        });
+        let Some(prepared) = prepared else { return self.crashing(envelope, outbox, answer, stopping).await };
         let (account, share) = match prepared {
             Ok(prepared) => prepared,
             Err(failure) if failure.kind == ErrorKind::InvalidRequest => {
@@ -217,7 +222,7 @@ impl Pipeline {
         let (ended, attempts) = attempt(share.as_ref(), &envelope.travel, request.deadline, means).await;
         answer.attempts = attempts.made();
         let told = |mut failure: Failure| {
-            if let Some(serde_json::Value::String(password)) = request.link.get("password") {
+            if let Some(password) = &password {
                 failure.cover(password);
             }
             failure
@@ -243,7 +248,9 @@ impl Pipeline {
                     ..Travel::default()
                 };
                 debug!(provider = %account.name, ?wait, ?cause, "a request waits outside the process");
-                match outbox.delay(envelope, wait, travel).await {
+                match until_confirmed("a move to a delay queue", stopping, || outbox.delay(envelope, wait, travel))
+                    .await
+                {
                     Ok(proof) => {
                         reached(Point::Delayed);
                         Settlement::Delay { proof, cause }
@@ -266,7 +273,7 @@ impl Pipeline {
         first_seen: Timestamp,
         stopping: &CancellationToken,
     ) -> Settlement<O::Replied, O::Moved> {
-        let envelope = &merged(envelope, undecodable.reply_to, undecodable.correlation_id);
+        let envelope = &*merged(envelope, undecodable.reply_to, undecodable.correlation_id);
         let answer = Answer {
             id: undecodable.id,
             provider: self.account(undecodable.provider.as_deref()).map(|account| account.name.clone()).ok(),
@@ -290,14 +297,13 @@ impl Pipeline {
     ) -> Settlement<O::Replied, O::Moved> {
         answer.malformed = true;
         let note = answer.note(DeathReason::Malformed, &failure);
-        match outbox.bury(envelope, &note).await {
+        match until_confirmed(COPY, stopping, || outbox.bury(envelope, &note)).await {
             Ok(_) => reached(Point::Buried),
             Err(PublishFailure::Unroutable(error)) => {
                 warn!(error, "the dead-letter queue is missing; the copy of a malformed request is lost");
             }
             Err(PublishFailure::Unconfirmed(error)) => {
                 warn!(error, "the copy of a malformed request was not confirmed; the request goes back");
-                pause_before_requeue(stopping).await;
                 return Settlement::Requeue(RequeueCause::Unconfirmed);
             }
         }
@@ -320,7 +326,7 @@ impl Pipeline {
             ),
         );
         let note = answer.note(DeathReason::Crashing, &failure);
-        match outbox.bury(envelope, &note).await {
+        match until_confirmed(COPY, stopping, || outbox.bury(envelope, &note)).await {
             Ok(proof) => {
                 reached(Point::Buried);
                 // The copy is safe; the answer is best effort from here on.
@@ -343,7 +349,7 @@ impl Pipeline {
         &self,
         envelope: &Envelope,
         outbox: &O,
-        answer: Answer,
+        mut answer: Answer,
         result: Result<(Made, Granted), Failure>,
         warnings: Vec<Difference>,
         stopping: &CancellationToken,
@@ -355,45 +361,38 @@ impl Pipeline {
             Some(kind) => info!(provider = label, kind = kind.as_str(), attempts = reply.attempts, "no link"),
             None => debug!(provider = label, id = reply.id, status = reply.status().as_str(), "a link"),
         }
-        for attempt in 1..=REPLY_TRIES {
-            match outbox.reply(envelope, &reply).await {
-                Ok(proof) => {
-                    reached(Point::Confirmed);
-                    self.metrics.replied(label, reply.status(), kind);
-                    return Settlement::Ack { proof, answered: answer.answered(reply.status()) };
-                }
-                Err(PublishFailure::Unroutable(error)) => {
-                    let status = reply.status();
-                    let note = DeathNote {
-                        reason: DeathReason::Unroutable,
-                        error,
-                        attempts: reply.attempts,
-                        first_seen: answer.first_seen,
-                        reply: Some(Box::new(reply)),
-                    };
-                    return match outbox.bury(envelope, &note).await {
-                        Ok(proof) => {
-                            reached(Point::Buried);
-                            self.metrics.ended(label, status, kind);
-                            Settlement::DeadLetter { proof, cause: DeathReason::Unroutable }
-                        }
-                        Err(error) => {
-                            warn!(%error, "neither a reply queue nor the dead-letter queue takes a message");
-                            pause_before_requeue(stopping).await;
-                            Settlement::Requeue(RequeueCause::Unconfirmed)
-                        }
-                    };
-                }
-                Err(PublishFailure::Unconfirmed(error)) => {
-                    warn!(error, attempt, "a reply was not confirmed");
-                    if stopping.is_cancelled() {
-                        break;
+        let status = reply.status();
+        match until_confirmed("a reply", stopping, || outbox.reply(envelope, &reply)).await {
+            Ok(proof) => {
+                reached(Point::Confirmed);
+                self.metrics.replied(label, status, kind);
+                self.metrics.recent().answered(label, &reply);
+                Settlement::Ack { proof, answered: answer.answered(status) }
+            }
+            Err(PublishFailure::Unroutable(error)) => {
+                self.metrics.recent().answered(label, &reply);
+                let note = DeathNote {
+                    reason: DeathReason::Unroutable,
+                    error,
+                    attempts: reply.attempts,
+                    first_seen: answer.first_seen,
+                    reply: Some(Box::new(reply)),
+                };
+                match until_confirmed(COPY, stopping, || outbox.bury(envelope, &note)).await {
+                    Ok(proof) => {
+                        reached(Point::Buried);
+                        self.metrics.ended(label, status, kind);
+                        Settlement::DeadLetter { proof, cause: DeathReason::Unroutable }
                     }
-                    pause_before_requeue(stopping).await;
+                    Err(error) => {
+                        warn!(%error, "neither a reply queue nor the dead-letter queue takes a message");
+                        pause_before_requeue(stopping).await;
+                        Settlement::Requeue(RequeueCause::Unconfirmed)
+                    }
                 }
             }
+            Err(PublishFailure::Unconfirmed(_)) => Settlement::Requeue(RequeueCause::Unconfirmed),
         }
-        Settlement::Requeue(RequeueCause::Unconfirmed)
     }
 }
 
@@ -404,6 +403,7 @@ impl<O: Outbox> Handler<O> for Pipeline {
         outbox: &O,
         stopping: &CancellationToken,
     ) -> Settlement<O::Replied, O::Moved> {
+        let _held = self.metrics.hold((self.clock)());
         self.trip(envelope, outbox, stopping).await
     }
 }
@@ -417,58 +417,13 @@ fn shown(value: &serde_json::Value) -> String {
     }
 }
 
-/// A broker that refuses what is published would otherwise get the same request back at full speed.
-async fn pause_before_requeue(stopping: &CancellationToken) {
-    tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(1)) => {}
-        () = stopping.cancelled() => {}
-    }
-}
-
 /// The envelope with `replyTo` and `correlationId` of the body where the properties have none.
-fn merged(envelope: &Envelope, reply_to: Option<String>, correlation_id: Option<String>) -> Envelope {
+fn merged(envelope: &Envelope, reply_to: Option<String>, correlation_id: Option<String>) -> Cow<'_, Envelope> {
+    if reply_to.is_none() && correlation_id.is_none() {
+        return Cow::Borrowed(envelope);
+    }
     let mut merged = envelope.clone();
     merged.properties.reply_to = merged.properties.reply_to.or(reply_to);
     merged.properties.correlation_id = merged.properties.correlation_id.or(correlation_id);
-    merged
-}
-
-/// All of a reply but its result.
-struct Answer {
-    id: String,
-    provider: Option<Arc<str>>,
-    asked_provider: Option<String>,
-    item: Option<crate::model::Object>,
-    first_seen: Timestamp,
-    attempts: u32,
-    malformed: bool,
-}
-
-impl Answer {
-    fn reply(&self, result: Result<(Made, Granted), Failure>, warnings: Vec<Difference>, now: Timestamp) -> Reply {
-        Reply {
-            id: self.id.clone(),
-            provider: self.provider.as_deref().map(ToOwned::to_owned).or_else(|| self.asked_provider.clone()),
-            item: self.item.clone(),
-            result,
-            warnings,
-            attempts: self.attempts,
-            elapsed_ms: u64::try_from(between(self.first_seen, now).as_millis()).unwrap_or(u64::MAX),
-            completed_at: now,
-        }
-    }
-
-    fn note(&self, reason: DeathReason, failure: &Failure) -> DeathNote {
-        DeathNote {
-            reason,
-            error: failure.message.clone(),
-            attempts: self.attempts,
-            first_seen: self.first_seen,
-            reply: None,
-        }
-    }
-
-    fn answered(&self, status: Status) -> Answered {
-        Answered { provider: self.provider.clone(), status, malformed: self.malformed }
-    }
+    Cow::Owned(merged)
 }

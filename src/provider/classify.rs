@@ -8,6 +8,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 
+use super::http::Answer;
 use super::said::sentence;
 use crate::model::{ErrorKind, Failure, ProviderSays};
 use crate::pipeline::ports::{CallFailure, Retry};
@@ -62,6 +63,11 @@ impl Body {
         let is_word = |code: &&String| !code.chars().all(|each| each.is_ascii_digit());
         self.codes.iter().rev().find(is_word).or(self.codes.first())
     }
+}
+
+/// [`classify`] for a whole answer.
+pub fn judge(answer: &Answer) -> CallFailure {
+    classify(answer.status, &answer.headers, &answer.body, answer.retry_after())
 }
 
 /// What an answer that is no success means. `retry_after` is what its header asks for, already read and bounded.

@@ -105,23 +105,41 @@ pub async fn exchange(request: reqwest::RequestBuilder, timeout: Duration) -> (C
         Err(error) => return transport(&error, timeout),
     };
     let status = response.status().as_u16();
-    let code = Code::Owned(status.to_string());
+    let code = counted(status);
     if (300..400).contains(&status) {
         return (code, Err(redirected(status, response.headers())));
     }
     let announced = response.content_length().unwrap_or(0);
-    let mut body = BytesMut::new();
+    // Most answers come in one piece, which is taken as it is.
+    let mut whole = Bytes::new();
+    let mut pieces = BytesMut::new();
     loop {
-        if announced > MAX_ANSWER_BYTES as u64 || body.len() > MAX_ANSWER_BYTES {
+        if announced > MAX_ANSWER_BYTES as u64 || whole.len().max(pieces.len()) > MAX_ANSWER_BYTES {
             return (code, Err(too_large(status)));
         }
         match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if whole.is_empty() && pieces.is_empty() => whole = chunk,
+            Ok(Some(chunk)) => {
+                pieces.extend_from_slice(&std::mem::take(&mut whole));
+                pieces.extend_from_slice(&chunk);
+            }
             Ok(None) => break,
             Err(error) => return transport(&error, timeout),
         }
     }
-    (code, Ok(Answer { status, headers: response.headers().clone(), body: body.freeze() }))
+    let body = if pieces.is_empty() { whole } else { pieces.freeze() };
+    (code, Ok(Answer { status, headers: std::mem::take(response.headers_mut()), body }))
+}
+
+/// The status as text; the usual ones need no memory.
+fn counted(status: u16) -> Code {
+    match status {
+        200 => "200".into(),
+        201 => "201".into(),
+        204 => "204".into(),
+        429 => "429".into(),
+        other => other.to_string().into(),
+    }
 }
 
 fn transport(error: &reqwest::Error, timeout: Duration) -> (Code, Result<Answer, CallFailure>) {

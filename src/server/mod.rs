@@ -1,20 +1,31 @@
-//! The worker's own HTTP: `/metrics`, `/livez`, `/readyz` and the status page at `/`.
+//! The worker's own HTTP: `/metrics`, `/livez`, `/readyz`, the status page at `/` and its updates at `/events`.
 //!
-//! The listener and the stop signal are handed in; nothing in here can change what the worker does.
+//! The listener and the stop signal are handed in; nothing in here can change what the worker does, and no client can
+//! hold up its end.
 
+mod chart;
+mod kinds;
+mod live;
 mod page;
+mod parts;
+mod verdict;
+mod view;
+mod words;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::snapshot::Snapshot;
+use live::{Live, SEATS};
 
 /// Answers a probe: well, or why not, in plain words.
 pub type Probe = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -38,10 +49,16 @@ impl Probes {
 /// Content type of the Prometheus text format.
 const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The page needs nothing but its own inline style, and nobody may frame it.
-const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+/// Tells the time of day.
+pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Serves until `stopping` is cancelled.
+/// A stream on which nothing was sent for so long gets a comment, so that nobody in between takes it for dead.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// So long a client may still read after the stop. One that does not read at all would keep the process for ever.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves until `stopping` is cancelled, and then until every client has its answer, but no longer than two seconds.
 ///
 /// # Errors
 /// Where the listener fails.
@@ -49,21 +66,38 @@ pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     probes: Probes,
+    wall: WallClock,
     stopping: CancellationToken,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router(metrics, probes))
-        .with_graceful_shutdown(async move { stopping.cancelled().await })
-        .await
+    let live = Arc::new(Live::new(metrics.clone(), probes.clone(), wall));
+    let app = router(metrics, probes, live.clone(), stopping.clone());
+    let told = stopping.clone();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move { told.cancelled().await });
+    let lingering = async {
+        stopping.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        ended = serving => ended,
+        () = lingering => Ok(()),
+        never = live.run() => match never {},
+    }
 }
 
-fn router(metrics: Arc<Metrics>, Probes { ready, live }: Probes) -> Router {
-    let shown = metrics.clone();
-    let page_ready = ready.clone();
+fn router(
+    metrics: Arc<Metrics>,
+    Probes { ready, live }: Probes,
+    page: Arc<Live>,
+    stopping: CancellationToken,
+) -> Router {
+    let watched = page.clone();
+    let policy = HeaderValue::try_from(page::policy()).ok();
     Router::new()
         .route("/metrics", get(async move || metrics_text(&metrics)))
         .route("/livez", get(async move || probe_json("live", live())))
         .route("/readyz", get(async move || probe_json("ready", ready())))
-        .route("/", get(async move || status_page(&shown, &page_ready())))
+        .route("/", get(async move || status_page(&page, policy.clone())))
+        .route("/events", get(async move || events(&watched, stopping)))
         .fallback(async || {
             (StatusCode::NOT_FOUND, "not found; there are /metrics, /livez, /readyz and the status page at /\n")
         })
@@ -89,11 +123,31 @@ fn json(status: StatusCode, body: serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }
 
-fn status_page(metrics: &Metrics, ready: &Result<(), String>) -> Response {
-    let headers: [(HeaderName, HeaderValue); 3] = [
+fn status_page(page: &Live, policy: Option<HeaderValue>) -> Response {
+    let headers: [(HeaderName, HeaderValue); 4] = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
-        (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY)),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (headers, page::render(&Snapshot::of(metrics), ready)).into_response()
+    let policy = policy.map(|policy| [(header::CONTENT_SECURITY_POLICY, policy)]);
+    (headers, policy, page.page()).into_response()
 }
+
+fn events(page: &Live, stopping: CancellationToken) -> Response {
+    match page.watch(stopping) {
+        Some(stream) => {
+            let alive = KeepAlive::new().interval(HEARTBEAT).text("still here");
+            // Without the second header a proxy such as nginx would gather the events.
+            let headers = [(header::CACHE_CONTROL, "no-store"), (HeaderName::from_static("x-accel-buffering"), "no")];
+            (headers, Sse::new(stream).keep_alive(alive)).into_response()
+        }
+        None => {
+            let words = format!("{SEATS} browsers watch this page already; close one, or reload / now and then\n");
+            (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "10")], words).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod samples;

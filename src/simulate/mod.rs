@@ -9,6 +9,7 @@
 //! letter touches it.
 
 mod answer;
+mod batch;
 mod call;
 mod clock;
 mod command;

@@ -92,11 +92,19 @@ impl World {
         let segments: Vec<&str> = call.segments.iter().flatten().map(String::as_str).collect();
         match segments.as_slice() {
             [_, "oauth2", "v2.0", "token"] | ["oauth2", "v1", "token"] => self.token(call, rules),
+            ["graph", version @ ("v1.0" | "beta"), "$batch"] if call.method == axum::http::Method::POST => {
+                super::batch::work(self, version, call, rules)
+            }
             path => match Mount::find(path) {
                 Some((mount, path)) => self.provider(mount, path, call, rules),
                 None => Outcome { answer: super::page::not_found(), cut: false, delay: Duration::ZERO },
             },
         }
+    }
+
+    /// A number for the dice of a part of a call.
+    pub fn roll(&mut self) -> u64 {
+        self.rng.u64(..)
     }
 
     fn provider(&mut self, mount: Mount, path: &[&str], call: &Call, rules: Rules<'_>) -> Outcome {

@@ -2,21 +2,28 @@
 //! that can exist is there from the start, at zero.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
 use prometheus::{
-    Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use super::account::ProviderMetrics;
+use super::durations::Durations;
+use super::oldest::{Holding, Oldest};
+use super::recent::Recent;
 use crate::model::{ErrorKind, Status};
 
 /// Label value for requests that name no configured provider.
 pub const NO_PROVIDER: &str = "none";
 
-/// Bucket limits in seconds for a whole request: a fast reuse to an hour in delay queues.
-const REQUEST_BUCKETS: [f64; 6] = [0.1, 0.5, 2.5, 15.0, 120.0, 3600.0];
+/// Bucket limits in seconds for one stay of a request in the worker, waits in delay queues left out: a fast reuse to a call
+/// that takes minutes. 15 s is the objective of dashboards/recording.yml.
+const REQUEST_BUCKETS: [f64; 5] = [0.1, 0.5, 2.5, 15.0, 300.0];
 /// Bucket limits in seconds for one provider call; Graph's createLink is known to take minutes at worst.
 const CALL_BUCKETS: [f64; 6] = [0.1, 0.25, 0.5, 1.0, 5.0, 60.0];
 /// Bucket limits in seconds for the wait in the request queue; the AMQP timestamp has whole seconds.
@@ -26,20 +33,21 @@ const WAIT_BUCKETS: [f64; 6] = [1.0, 5.0, 30.0, 300.0, 1800.0, 7200.0];
 const SETTLEMENTS: &[(&str, &[&str])] = &[
     ("ack", &["answered", "malformed"]),
     ("requeue", &["stopping", "unconfirmed", "dropped"]),
-    ("delay", &["paused", "backoff"]),
+    ("delay", &["paused", "turn", "backoff"]),
     ("dead_letter", &["unroutable", "crashing"]),
     ("stale", &["connection_lost"]),
 ];
 
 /// The operations a provider call can be.
-pub const OPERATIONS: [&str; 6] = ["create_link", "list_links", "resolve_share", "revoke_link", "edit_link", "token"];
-
-/// Codes of provider calls that are present from the start; any other HTTP status appears when it is first seen.
-const CALL_CODES: [&str; 4] = ["200", "201", "timeout", "connect"];
+pub const OPERATIONS: [&str; 7] =
+    ["create_link", "list_links", "resolve_share", "revoke_link", "edit_link", "batch", "token"];
 
 /// Reasons for another attempt.
 const RETRY_REASONS: [ErrorKind; 5] =
     [ErrorKind::RateLimited, ErrorKind::Unavailable, ErrorKind::TimedOut, ErrorKind::Locked, ErrorKind::Conflict];
+
+/// Why no call is made for a while: the provider asked for it, or we gave up calling it for now.
+const PAUSE_CAUSES: [&str; 2] = ["retry_after", "breaker"];
 
 /// All metrics. Cheap handles; share it behind an `Arc`.
 pub struct Metrics {
@@ -48,6 +56,8 @@ pub struct Metrics {
     failures: IntCounterVec,
     replies: IntCounterVec,
     settlements: IntCounterVec,
+    settled: Vec<(&'static str, &'static str, IntCounter)>,
+    answers: Vec<Answers>,
     request_duration: HistogramVec,
     /// `sharelink_queue_wait_seconds`
     pub queue_wait: Histogram,
@@ -57,56 +67,43 @@ pub struct Metrics {
     throttle_wait: CounterVec,
     throttle_limit: GaugeVec,
     in_flight: IntGaugeVec,
+    in_flight_limit: IntGaugeVec,
     paused: IntGaugeVec,
+    pauses: IntCounterVec,
     queue_ready: IntGaugeVec,
+    queue_info: IntGaugeVec,
+    oldest: Arc<Oldest>,
     revoked: IntCounterVec,
     broker_connected: IntGaugeVec,
     /// `sharelink_broker_reconnects_total`
     pub broker_reconnects: IntCounter,
     token_refreshes: IntCounterVec,
     started: Gauge,
+    /// Names of the queues, in the order of their roles.
+    queues: Vec<String>,
+    recent: Arc<Recent>,
 }
 
-/// The handles of one provider account, resolved once.
-#[derive(Clone)]
-pub struct ProviderMetrics {
-    name: String,
-    calls: IntCounterVec,
-    call_duration: HistogramVec,
-    /// `sharelink_in_flight`
-    pub in_flight: IntGauge,
-    /// `sharelink_provider_paused`
-    pub paused: IntGauge,
-    /// `sharelink_throttle_wait_seconds_total`
-    pub throttle_wait: Counter,
-    /// `sharelink_throttle_limit`
-    pub throttle_limit: Gauge,
-    /// `sharelink_token_refreshes_total{result="ok"}`
-    pub token_ok: IntCounter,
-    /// `sharelink_token_refreshes_total{result="failed"}`
-    pub token_failed: IntCounter,
+/// What a series says when it is read.
+pub(super) enum Reading {
+    /// A counter or a gauge.
+    Number(f64),
+    /// A histogram.
+    Durations(Durations),
 }
 
-impl ProviderMetrics {
-    /// Makes the series of these operations present at zero.
-    pub fn expect(&self, operations: &[&str]) {
-        for operation in operations {
-            for code in CALL_CODES.into_iter().filter(|code| *code != "201" || *operation == "create_link") {
-                self.calls.with_label_values(&[self.name.as_str(), operation, code]);
-            }
-            self.call_duration.with_label_values(&[self.name.as_str(), operation]);
-        }
-    }
-
-    /// Counts one call: its operation, its HTTP status (or `timeout`, `connect`) and how long it took.
-    pub fn call(&self, operation: &'static str, code: &str, seconds: f64) {
-        self.calls.with_label_values(&[self.name.as_str(), operation, code]).inc();
-        self.call_duration.with_label_values(&[self.name.as_str(), operation]).observe(seconds);
-    }
+/// What is counted of every request of one account, resolved once.
+struct Answers {
+    provider: String,
+    status: Status,
+    replies: IntCounter,
+    links: Option<IntCounter>,
+    duration: Histogram,
 }
 
 impl Metrics {
-    /// Builds every metric and touches every series: `providers` and `queues` (name by role) are the configured ones.
+    /// Builds every metric and touches every series: `providers` and `queues` are the configured ones; the queues in the
+    /// order request, reply, dead letters.
     ///
     /// # Errors
     /// Only where two metrics have one name, which is a bug that the tests would show.
@@ -121,7 +118,7 @@ impl Metrics {
         let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
             register(&registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
         };
-        let metrics = Self {
+        let mut metrics = Self {
             links: counters(
                 "sharelink_links_total",
                 "Sharing links handed out: made by us, or there before and reused.",
@@ -138,6 +135,8 @@ impl Metrics {
                 "Deliveries settled: how, and why.",
                 &["settlement", "cause"],
             )?,
+            settled: Vec::new(),
+            answers: Vec::new(),
             request_duration: histograms(
                 "sharelink_request_duration_seconds",
                 "From delivery to acknowledgement.",
@@ -188,16 +187,38 @@ impl Metrics {
                 ),
             )?,
             in_flight: gauges("sharelink_in_flight", "Calls to the provider now under way.", &["provider"])?,
+            in_flight_limit: gauges(
+                "sharelink_in_flight_limit",
+                "Calls to the provider that may be under way at once.",
+                &["provider"],
+            )?,
             paused: gauges(
                 "sharelink_provider_paused",
-                "1 while no call is made because the provider asked for a pause.",
+                "1 while no call is made because the provider asked for a pause, or because its breaker is open.",
                 &["provider"],
+            )?,
+            pauses: counters(
+                "sharelink_provider_pauses_total",
+                "Pauses of an account begun, by cause.",
+                &["provider", "cause"],
             )?,
             queue_ready: gauges(
                 "sharelink_queue_messages_ready",
                 "Messages ready in the queue, as the broker said when last asked.",
                 &["queue"],
             )?,
+            queue_info: gauges(
+                "sharelink_queue_info",
+                "Always 1; the labels say what a queue is for: request, reply or dead_letter.",
+                &["queue", "role"],
+            )?,
+            oldest: Oldest::new(register(
+                &registry,
+                Gauge::with_opts(Opts::new(
+                    "sharelink_oldest_request_timestamp_seconds",
+                    "When the oldest request now held by the worker came, in seconds since 1970; +Inf without one.",
+                )),
+            )?),
             revoked: counters("sharelink_links_revoked_total", "Links taken back.", &["provider"])?,
             broker_connected: gauges(
                 "sharelink_broker_connected",
@@ -223,6 +244,8 @@ impl Metrics {
                     "When the worker started, in seconds since 1970.",
                 )),
             )?,
+            queues: queues.iter().map(|queue| (*queue).to_owned()).collect(),
+            recent: Arc::default(),
             registry,
         };
         let build_info = register(
@@ -241,7 +264,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    fn touch(&self, providers: &[&str], queues: &[&str]) {
+    fn touch(&mut self, providers: &[&str], queues: &[&str]) {
         for kind in [ErrorKind::InvalidRequest, ErrorKind::UnknownProvider] {
             self.failures.with_label_values(&[NO_PROVIDER, kind.as_str()]);
         }
@@ -253,10 +276,16 @@ impl Metrics {
             for kind in ErrorKind::ALL {
                 self.failures.with_label_values(&[provider, kind.as_str()]);
             }
-            for outcome in [Status::Created, Status::Reused] {
-                self.links.with_label_values(&[provider, outcome.as_str()]);
-                self.replies.with_label_values(&[provider, outcome.as_str()]);
-                self.request_duration.with_label_values(&[provider, outcome.as_str()]);
+            for status in Status::ALL {
+                let labels = [provider, status.as_str()];
+                let answers = Answers {
+                    provider: provider.to_owned(),
+                    status,
+                    replies: self.replies.with_label_values(&labels),
+                    links: (status != Status::Failed).then(|| self.links.with_label_values(&labels)),
+                    duration: self.request_duration.with_label_values(&labels),
+                };
+                self.answers.push(answers);
             }
             self.provider(provider).expect(&["create_link"]);
             for reason in RETRY_REASONS {
@@ -268,12 +297,17 @@ impl Metrics {
             self.throttle_wait.with_label_values(&[provider]);
             self.throttle_limit.with_label_values(&[provider]).set(f64::INFINITY);
             self.in_flight.with_label_values(&[provider]);
+            self.in_flight_limit.with_label_values(&[provider]);
             self.paused.with_label_values(&[provider]);
+            for cause in PAUSE_CAUSES {
+                self.pauses.with_label_values(&[provider, cause]);
+            }
             self.revoked.with_label_values(&[provider]);
         }
         for (settlement, causes) in SETTLEMENTS {
             for cause in *causes {
-                self.settlements.with_label_values(&[*settlement, *cause]);
+                let counter = self.settlements.with_label_values(&[*settlement, *cause]);
+                self.settled.push((settlement, cause, counter));
             }
         }
         for role in ["consume", "publish"] {
@@ -291,17 +325,28 @@ impl Metrics {
             calls: self.provider_calls.clone(),
             call_duration: self.call_duration.clone(),
             in_flight: self.in_flight.with_label_values(&[name]),
+            in_flight_limit: self.in_flight_limit.with_label_values(&[name]),
             paused: self.paused.with_label_values(&[name]),
+            pauses_retry_after: self.pauses.with_label_values(&[name, "retry_after"]),
+            pauses_breaker: self.pauses.with_label_values(&[name, "breaker"]),
             throttle_wait: self.throttle_wait.with_label_values(&[name]),
             throttle_limit: self.throttle_limit.with_label_values(&[name]),
             token_ok: self.token_refreshes.with_label_values(&[name, "ok"]),
             token_failed: self.token_refreshes.with_label_values(&[name, "failed"]),
+            recent: self.recent.clone(),
         }
+    }
+
+    fn answers(&self, provider: &str, status: Status) -> Option<&Answers> {
+        self.answers.iter().find(|answers| answers.status == status && answers.provider == provider)
     }
 
     /// Counts a confirmed reply, and the link or the failure that it carries.
     pub fn replied(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
-        self.replies.with_label_values(&[provider, status.as_str()]).inc();
+        match self.answers(provider, status) {
+            Some(answers) => answers.replies.inc(),
+            None => self.replies.with_label_values(&[provider, status.as_str()]).inc(),
+        }
         self.ended(provider, status, failure);
     }
 
@@ -309,18 +354,27 @@ impl Metrics {
     pub fn ended(&self, provider: &str, status: Status, failure: Option<ErrorKind>) {
         match failure {
             Some(kind) => self.failures.with_label_values(&[provider, kind.as_str()]).inc(),
-            None => self.links.with_label_values(&[provider, status.as_str()]).inc(),
+            None => match self.answers(provider, status).and_then(|answers| answers.links.as_ref()) {
+                Some(links) => links.inc(),
+                None => self.links.with_label_values(&[provider, status.as_str()]).inc(),
+            },
         }
     }
 
     /// Observes a request from delivery to acknowledgement.
     pub fn finished(&self, provider: &str, status: Status, seconds: f64) {
-        self.request_duration.with_label_values(&[provider, status.as_str()]).observe(seconds);
+        match self.answers(provider, status) {
+            Some(answers) => answers.duration.observe(seconds),
+            None => self.request_duration.with_label_values(&[provider, status.as_str()]).observe(seconds),
+        }
     }
 
     /// Counts a settlement.
     pub fn settled(&self, settlement: &'static str, cause: &'static str) {
-        self.settlements.with_label_values(&[settlement, cause]).inc();
+        match self.settled.iter().find(|(how, why, _)| *how == settlement && *why == cause) {
+            Some((_, _, counter)) => counter.inc(),
+            None => self.settlements.with_label_values(&[settlement, cause]).inc(),
+        }
     }
 
     /// Counts a further attempt.
@@ -343,20 +397,45 @@ impl Metrics {
         self.queue_ready.with_label_values(&[queue]).set(i64::from(messages));
     }
 
+    /// Notes what a queue is for: `request`, `reply` or `dead_letter`.
+    pub fn queue_role(&self, queue: &str, role: &'static str) {
+        self.queue_info.with_label_values(&[queue, role]).set(1);
+    }
+
+    /// Notes a request that came at `now` and is held until the value is dropped.
+    pub fn hold(&self, now: Timestamp) -> Holding {
+        self.oldest.hold(now)
+    }
+
     /// Notes when the worker started, in seconds since 1970.
     pub fn started_at(&self, seconds: f64) {
         self.started.set(seconds);
     }
 
-    /// Calls `see` with the name, labels and value of every series; of a histogram with the sum of what it observed.
-    pub(super) fn each(&self, mut see: impl FnMut(&str, &BTreeMap<&str, &str>, f64)) {
+    /// The names of the queues as they were given to [`Metrics::new`].
+    pub(super) fn queues(&self) -> &[String] {
+        &self.queues
+    }
+
+    /// What happened lately and no series holds.
+    pub fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
+    /// Calls `see` with the name, labels and value of every series.
+    pub(super) fn each(&self, mut see: impl FnMut(&str, &BTreeMap<&str, &str>, Reading)) {
         for family in self.registry.gather() {
             for metric in family.get_metric() {
                 let labels = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
                 let value = match family.get_field_type() {
-                    MetricType::COUNTER => metric.get_counter().get_value(),
-                    MetricType::GAUGE => metric.get_gauge().get_value(),
-                    MetricType::HISTOGRAM => metric.get_histogram().get_sample_sum(),
+                    MetricType::COUNTER => Reading::Number(metric.get_counter().get_value()),
+                    MetricType::GAUGE => Reading::Number(metric.get_gauge().get_value()),
+                    MetricType::HISTOGRAM => {
+                        let seen = metric.get_histogram();
+                        let buckets =
+                            seen.get_bucket().iter().map(|each| (each.upper_bound(), each.cumulative_count()));
+                        Reading::Durations(Durations::new(buckets, seen.get_sample_count(), seen.get_sample_sum()))
+                    }
                     MetricType::SUMMARY | MetricType::UNTYPED => continue,
                 };
                 see(family.name(), &labels, value);

@@ -9,9 +9,10 @@ use serde_json::Value;
 use sharelink::config::{Auth, ClientAuth, Limits, OneDrive, OneDriveApi, Policy, Provider, ProviderKind};
 use sharelink::model::{Secret, ShareRequest};
 use sharelink::pipeline::ports::{CallError, CallFailure};
-use sharelink::provider::account::Account;
+use sharelink::provider::account::{Account, Waiting};
 use sharelink::provider::http;
 use sharelink::telemetry::metrics::Metrics;
+use tokio_util::sync::CancellationToken;
 
 /// Settings of an account that speaks Graph with a fixed token; change what the test is about.
 pub fn settings(base: &str) -> (Provider, OneDrive) {
@@ -19,13 +20,14 @@ pub fn settings(base: &str) -> (Provider, OneDrive) {
         api: OneDriveApi::Graph,
         base_url: format!("{base}/v1.0").parse().unwrap(),
         drive: "/me/drive".to_owned(),
+        batch: false,
         action: "createLink".to_owned(),
     };
     let provider = Provider {
         name: "contoso".to_owned(),
         kind: ProviderKind::OneDrive(onedrive.clone()),
         timeout: Duration::from_secs(20),
-        limits: Limits { max_in_flight: 64, requests_per_minute: 0 },
+        limits: Limits { max_in_flight: 64, requests_per_minute: 0, units_per_minute: 0 },
         auth: Auth::Bearer { token: Secret::new("fixed-token") },
         policy: Policy::default(),
     };
@@ -46,7 +48,14 @@ pub fn client_credentials(base: &str) -> Auth {
 pub fn account(provider: &Provider) -> (Arc<Account>, Metrics) {
     let metrics = Metrics::new(&["contoso"], &[]).unwrap();
     let patience = Duration::from_secs(1);
-    let account = Account::new(provider, http::client().unwrap(), metrics.provider("contoso"), patience).unwrap();
+    let waiting = Waiting {
+        patience,
+        room: 1000,
+        shared: false,
+        gives_up_after: Duration::from_secs(900),
+        stopping: CancellationToken::new(),
+    };
+    let account = Account::new(provider, http::client().unwrap(), metrics.provider("contoso"), waiting, None).unwrap();
     (Arc::new(account), metrics)
 }
 

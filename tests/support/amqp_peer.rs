@@ -100,6 +100,11 @@ impl Line {
         [AMQPFrame::Header(self.channel, header), AMQPFrame::Body(self.channel, body.to_vec())]
     }
 
+    /// The channel's number.
+    pub fn number(&self) -> u16 {
+        self.channel
+    }
+
     /// Delivers requests with the tags 1, 2, 3 …; the body of each is its tag.
     pub fn deliver(&self, tags: std::ops::RangeInclusive<u64>) {
         for tag in tags {

@@ -61,14 +61,45 @@ impl Requester {
 
     /// Takes replies. Each is acknowledged when it was read, so that none is lost between the broker and here.
     pub async fn replies(&self, queue: &str) -> Consumer {
-        self.channel.basic_qos(200, BasicQosOptions::default()).await.unwrap();
+        self.subscribe(queue).await.unwrap()
+    }
+
+    async fn subscribe(&self, queue: &str) -> lapin::Result<Consumer> {
+        self.channel.basic_qos(200, BasicQosOptions::default()).await?;
         let options = BasicConsumeOptions::default();
-        self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.unwrap()
+        self.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await
+    }
+
+    /// A requester that takes replies, as often as it takes: a queue whose leader is being chosen refuses (541 INTERNAL_ERROR).
+    pub async fn taking(urls: &[String], queue: &str) -> (Self, Consumer) {
+        for _ in 0..60 {
+            let requester = Self::connect(urls).await;
+            match timeout(Duration::from_secs(10), requester.subscribe(queue)).await {
+                Ok(Ok(replies)) => return (requester, replies),
+                refused => println!("no replies can be taken yet: {refused:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        panic!("no replies can be taken from {queue:?}");
     }
 
     /// Whether the connection stands.
     pub fn lives(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Messages ready and consumers of a queue in words, or why they cannot be told.
+    pub async fn asked_about(&self, queue: &str) -> String {
+        let ask = async {
+            let channel = self.connection.create_channel().await?;
+            let options = QueueDeclareOptions::default().passive();
+            channel.queue_declare(queue.into(), options, FieldTable::default()).await
+        };
+        match timeout(Duration::from_secs(10), ask).await {
+            Ok(Ok(queue)) => format!("{} ready, {} consumers", queue.message_count(), queue.consumer_count()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer within 10 s".to_owned(),
+        }
     }
 
     /// Messages ready in a queue.

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -17,9 +17,16 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-/// The package's own script; the wrapper in sbin changes the user.
-const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
-const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+/// Names the server's own start script where it is not in one of [`PLACES`], or where another version is to be tested;
+/// `rabbitmqctl` is beside it.
+const SERVER_VARIABLE: &str = "SHARELINK_RABBITMQ_SERVER";
+
+/// Where packages put the server's own script, as in `.ci/tools`; the wrapper in sbin changes the user.
+const PLACES: [&str; 3] = [
+    "/usr/lib/rabbitmq/bin/rabbitmq-server",
+    "/usr/local/opt/rabbitmq/sbin/rabbitmq-server",
+    "/opt/homebrew/opt/rabbitmq/sbin/rabbitmq-server",
+];
 
 /// How long a node may take to start on a busy machine.
 const START_WITHIN: Duration = Duration::from_secs(120);
@@ -34,6 +41,24 @@ while kill -0 "$1" 2>/dev/null && kill -0 "$server" 2>/dev/null; do sleep 0.2; d
 kill -0 "$1" 2>/dev/null || rm -rf "$2"
 kill -KILL 0
 "#;
+
+/// The server's start script.
+///
+/// # Panics
+/// Where there is none.
+fn server() -> PathBuf {
+    if let Some(named) = std::env::var_os(SERVER_VARIABLE) {
+        let named = PathBuf::from(named);
+        assert!(named.exists(), "{SERVER_VARIABLE} names {}, which is not there", named.display());
+        return named;
+    }
+    PLACES.map(PathBuf::from).into_iter().find(|place| place.exists()).unwrap_or_else(|| {
+        panic!(
+            "these tests need a RabbitMQ server (Debian and Ubuntu: the package rabbitmq-server) at one of {PLACES:?}; \
+             install it, or name its start script with {SERVER_VARIABLE}, and run `make test` again"
+        )
+    })
+}
 
 /// A node. The data survives [`Rabbit::kill`] and [`Rabbit::start`].
 pub struct Rabbit {
@@ -57,11 +82,6 @@ impl Rabbit {
     /// # Panics
     /// Where RabbitMQ is not installed or does not start: a test that needs it fails, it does not pass.
     pub fn new() -> Self {
-        assert!(
-            Path::new(SERVER).exists(),
-            "these tests need a RabbitMQ server at {SERVER} (Debian and Ubuntu: the package rabbitmq-server); \
-             install it and run `make test` again"
-        );
         let [port, dist_port, epmd_port] = free_ports();
         let rabbit = Self::not_started(port, dist_port, epmd_port);
         rabbit.start();
@@ -90,7 +110,7 @@ impl Rabbit {
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard", &std::process::id().to_string()])
             .arg(self.data.path())
-            .arg(SERVER)
+            .arg(server())
             .envs(self.environment())
             .stdin(Stdio::null())
             .process_group(0)
@@ -108,10 +128,20 @@ impl Rabbit {
 
     /// Ends the node at once, as a crash would. What the broker has confirmed is there again after [`Rabbit::start`].
     pub fn kill(&self) {
+        self.remember_queues();
+        self.end();
+    }
+
+    /// Has the node write down now which queues it has, which takes a second on a busy machine; [`Rabbit::crash`] is at once.
+    pub fn remember_queues(&self) {
         // RabbitMQ writes down within some seconds that a quorum queue exists; a crash before that loses the whole queue,
         // confirmed messages and all (seen with 3.10.8: the queue comes back empty and never gets a leader). Queues of
         // tests are younger than that, so the broker is told to write now.
         self.ctl(&["eval", "catch dets:sync(ra_directory_reverse)."]);
+    }
+
+    /// Ends the node at once where [`Rabbit::remember_queues`] has been called since the last queue was made.
+    pub fn crash(&self) {
         self.end();
     }
 
@@ -124,14 +154,30 @@ impl Rabbit {
 
     /// Runs rabbitmqctl against the node; returns what it wrote.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let output = Command::new(CTL)
-            .args(["-n", &self.name])
-            .args(arguments)
+        self.operator().ctl(arguments).unwrap_or_else(|error| panic!("rabbitmqctl {arguments:?}: {error}"))
+    }
+
+    /// Whoever can ask this node questions that AMQP has no words for.
+    pub fn operator(&self) -> Operator {
+        Operator { name: self.name.clone(), environment: self.environment() }
+    }
+
+    /// Has the node show its own metrics; returns the port.
+    pub fn serve_metrics(&self) -> u16 {
+        let [port, _, _] = free_ports();
+        let listen = format!("[{{port, {port}}}, {{ip, \"127.0.0.1\"}}]");
+        // Persistent: loading the plugin would otherwise set its own default.
+        self.ctl(&[
+            "eval",
+            &format!("application:set_env(rabbitmq_prometheus, tcp_config, {listen}, [{{persistent, true}}])."),
+        ]);
+        let output = Command::new(server().with_file_name("rabbitmq-plugins"))
+            .args(["-n", &self.name, "enable", "rabbitmq_prometheus"])
             .envs(self.environment())
             .output()
-            .expect("rabbitmqctl can be started");
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
+            .expect("rabbitmq-plugins can be started");
+        assert!(output.status.success(), "rabbitmq-plugins: {}", String::from_utf8_lossy(&output.stderr));
+        port
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
@@ -146,6 +192,7 @@ impl Rabbit {
             ("RABBITMQ_DIST_PORT", self.dist_port.to_string()),
             ("RABBITMQ_MNESIA_BASE", path("mnesia")),
             ("RABBITMQ_LOG_BASE", path("log")),
+            ("ERL_CRASH_DUMP", "/dev/null".to_owned()),
             ("RABBITMQ_CONF_ENV_FILE", path("none")),
             ("RABBITMQ_CONFIG_FILE", path("none")),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins")),
@@ -161,6 +208,34 @@ impl Rabbit {
 impl Drop for Rabbit {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Asks a node by rabbitmqctl, with nothing of the node's own life in it.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    name: String,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Operator {
+    /// Runs rabbitmqctl; returns what it wrote, or its complaint.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(server().with_file_name("rabbitmqctl"));
+        command.args(["-n", &self.name]).args(arguments).envs(self.environment.iter().cloned());
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// What waits in each queue, what is out, who leads it, and how this node's member of it sees itself.
+    pub fn queues(&self) -> String {
+        let columns = "name messages_ready messages_unacknowledged consumers leader members online";
+        let mut list = vec!["--quiet", "--timeout", "20", "list_queues"];
+        list.extend(columns.split(' '));
+        let members = ["--quiet", "--timeout", "20", "eval", "catch ets:tab2list(ra_state)."];
+        let told = [&list[..], &members].map(|arguments| self.ctl(arguments).unwrap_or_else(|error| error));
+        format!("{}\n{}\n{}\n", self.name, told[0], told[1])
     }
 }
 
@@ -234,8 +309,12 @@ impl Drop for Cluster {
     }
 }
 
-/// Ports nobody listens on, all held until all are known.
+/// Ports nobody listens on, all held until all are known. None of those that systems give to outgoing connections, which
+/// could take one before the node does, or while it is down.
 fn free_ports() -> [u16; 3] {
-    let listeners = [(); 3].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));
+    let listeners = [(); 3].map(|()| {
+        let free = (0..1000).find_map(|_| TcpListener::bind(("127.0.0.1", fastrand::u16(10_000..30_000))).ok());
+        free.expect("a free port")
+    });
     listeners.map(|listener| listener.local_addr().expect("a bound port").port())
 }

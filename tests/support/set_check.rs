@@ -12,6 +12,7 @@ use sharelink::simulate::Stats;
 use tokio::time::Instant;
 
 use super::client::{self, Came, Replies, Requester};
+use super::rabbit::Operator;
 use super::worker_process::Home;
 
 /// What a request has to come to.
@@ -84,9 +85,16 @@ pub fn ask(id: &str, provider: &str, rest: &str) -> Ask {
 pub struct SetCheck {
     asked: BTreeMap<String, Wanted>,
     came: Replies,
+    /// Asked about the queues where no more replies come.
+    operators: Vec<Operator>,
 }
 
 impl SetCheck {
+    /// A check that asks these nodes, those that live, before it gives up.
+    pub fn watching(operators: impl IntoIterator<Item = Operator>) -> Self {
+        Self { operators: operators.into_iter().collect(), ..Self::default() }
+    }
+
     /// Publishes requests, confirmed.
     pub async fn ask(&mut self, requester: &Requester, home: &Home, asks: Vec<Ask>) {
         self.asked.extend(asks.iter().map(|ask| (ask.id.clone(), ask.wanted)));
@@ -112,11 +120,12 @@ impl SetCheck {
         self.came.entry(id).or_default().push(came);
     }
 
-    /// Takes replies until so many requests are answered. The connection may end meanwhile: it is made again.
+    /// Takes replies until so many requests are answered. The connection may end meanwhile: it is made again, and so it is
+    /// once where nothing comes within `patience`, because it may be this one that hangs.
     pub async fn collect(&mut self, urls: &[String], home: &Home, wanted: usize, patience: Duration) {
+        let mut tried = usize::MAX;
         while self.answered() < wanted {
-            let requester = Requester::connect(urls).await;
-            let mut replies = requester.replies(&home.reply_queue).await;
+            let (requester, mut replies) = Requester::taking(urls, &home.reply_queue).await;
             loop {
                 let before = self.answered();
                 if before >= wanted {
@@ -124,13 +133,35 @@ impl SetCheck {
                 }
                 match client::next(&mut replies, patience).await {
                     Some(reply) => self.note(reply),
-                    None if requester.lives() => {
-                        panic!("nothing more comes: {}\n{}", self.report(&Stats::default()), tail(&home.log(), 40))
+                    None if requester.lives() && tried == before => {
+                        let state = self.state(&requester, home).await;
+                        panic!("nothing more comes: {}\n{state}", self.report(&Stats::default()))
                     }
-                    None => break,
+                    None => {
+                        if requester.lives() {
+                            println!("nothing for {} s; the requester connects anew", patience.as_secs());
+                            tried = before;
+                        }
+                        break;
+                    }
                 }
             }
         }
+    }
+
+    /// All that can be known of a worker and its queues from outside.
+    async fn state(&self, requester: &Requester, home: &Home) -> String {
+        let mut state = String::new();
+        for queue in home.queues() {
+            state += &format!("{queue}: {}\n", requester.asked_about(&queue).await);
+        }
+        for operator in &self.operators {
+            state += &operator.queues();
+        }
+        for path in ["/readyz", "/metrics"] {
+            state += &home.get(path).await;
+        }
+        state + &tail(&home.log(), 60)
     }
 
     /// Takes what comes until this time.
@@ -145,8 +176,7 @@ impl SetCheck {
 
     /// Takes what still comes until the request queue and the delay queues are empty, which ends every repeat.
     pub async fn settle(&mut self, urls: &[String], home: &Home) {
-        let requester = Requester::connect(urls).await;
-        let mut replies = requester.replies(&home.reply_queue).await;
+        let (requester, mut replies) = Requester::taking(urls, &home.reply_queue).await;
         let mut quiet = 0;
         while quiet < 2 {
             match client::next(&mut replies, Duration::from_millis(300)).await {
@@ -156,7 +186,12 @@ impl SetCheck {
                     for step in ["1s", "2s", "5s"] {
                         waiting += requester.ready(&format!("{}.delay.{step}", home.request_queue)).await;
                     }
-                    quiet = if waiting == 0 { quiet + 1 } else { 0 };
+                    // What the worker still holds, waiting for its turn, is in none of the queues' counts.
+                    let metrics = home.get("/metrics").await;
+                    let oldest =
+                        metrics.lines().find(|line| line.starts_with("sharelink_oldest_request_timestamp_seconds "));
+                    let holds = oldest.is_some_and(|line| !line.ends_with("Inf"));
+                    quiet = if waiting == 0 && !holds { quiet + 1 } else { 0 };
                 }
             }
         }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use sharelink::simulate::Addresses;
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
 
 /// Long enough for a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -72,6 +74,15 @@ inline_limit = "300ms"
         Worker { child: command.spawn().unwrap() }
     }
 
+    /// Runs another command with the worker's configuration; returns its exit code, standard output and standard error.
+    pub fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sharelink"));
+        command.args(arguments).arg("--config").arg(self.folder.path().join("sharelink.toml")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
     fn log_file(&self) -> PathBuf {
         self.folder.path().join("log")
     }
@@ -79,6 +90,34 @@ inline_limit = "300ms"
     /// What the workers have said.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    /// The worker's own queues, but for the delay queues that these tests never reach.
+    pub fn queues(&self) -> Vec<String> {
+        let delays = ["1s", "2s", "5s", "10s"].map(|step| format!("{}.delay.{step}", self.request_queue));
+        let own = [&self.request_queue, &self.reply_queue, &self.dead_letter_queue].map(Clone::clone);
+        own.into_iter().chain(delays).collect()
+    }
+
+    /// What the latest worker answers at its own HTTP, or why it does not.
+    pub async fn get(&self, path: &str) -> String {
+        let log = self.log();
+        let line = log.lines().rfind(|line| line.contains("metrics, health and the status page"));
+        let Some((_, address)) = line.and_then(|line| line.split_once("address=")) else {
+            return format!("{path}: the worker has named no address\n");
+        };
+        let exchange = async {
+            let mut stream = TcpStream::connect(address.trim()).await?;
+            stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        match timeout(Duration::from_secs(10), exchange).await {
+            Ok(Ok(answer)) => format!("{path}: {answer}\n"),
+            Ok(Err(error)) => format!("{path}: {error}\n"),
+            Err(_) => format!("{path}: no answer within 10 s\n"),
+        }
     }
 
     /// Waits until some worker has said this so many times.

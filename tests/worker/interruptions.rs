@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::requester::{Mailbox, Requester, asking, until};
-use super::{Rabbit, Setup, World, simulator, slow_requests};
+use serde_json::json;
+
+use super::{Rabbit, Setup, World, request, simulator, slow_requests};
 
 const REQUESTS: usize = 120;
 /// How many of them have a mail sent.
@@ -75,6 +77,27 @@ async fn a_worker_told_to_stop_finishes_what_it_holds_and_a_second_one_answers_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_worker_at_once_and_its_request_is_in_the_queue_again() {
+    let world = World::new().await;
+    let slow = request("contoso", &json!({ "itemId": "slow-20000-item" })).to_string();
+    let own = asking(&world.requester.queue, "slow");
+    world.requester.publish("", world.requests(), slow.as_bytes(), own).await;
+    until("the call is under way", async || {
+        let series = "sharelink_in_flight{provider=\"contoso\"}";
+        world.worker.metrics().await.value(series) >= 1.0
+    })
+    .await;
+    world.worker.terminate().await;
+    until("it finishes what it holds", async || world.worker.log().contains("those in flight end first")).await;
+    world.worker.terminate().await;
+    let (status, log) = world.worker.ended().await;
+    assert_eq!(status.code(), Some(130), "{log}");
+    let requests = world.setup.names.requests.clone();
+    until("the request is back", async || world.requester.ready(&requests).await == Some(1)).await;
+    assert_eq!(world.requester.replies.all().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_killed_loses_no_request_and_doubles_no_link() {
     let world = World::with(|setup| setup.set("BROKER__PREFETCH", PREFETCH)).await;
     let World { simulator, setup, mut worker, requester } = world;
@@ -111,9 +134,10 @@ async fn a_broker_that_goes_away_in_the_middle_costs_no_request_and_the_worker_l
     let requester = Requester::new(&node.url()).await;
     // Nobody listens there before the broker is back, so that no reply is lost on its way to a listener.
     let answers = requester.other_queue().await;
+    tokio::task::block_in_place(|| node.remember_queues());
     let sent = send_all(&requester, &setup.names.requests, &answers).await;
     until("the work is under way", async || simulator.state.stats().all.tally.created >= 30).await;
-    tokio::task::block_in_place(|| node.kill());
+    node.crash();
     until("not ready", async || worker.get("/readyz").await.0 == 503).await;
     let made = simulator.state.stats().all.tally.created;
     assert!(made < 120, "the broker went away in the middle");

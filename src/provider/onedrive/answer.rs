@@ -4,6 +4,7 @@
 //! counts as wider, because handing out too much cannot be taken back.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::request::whole_seconds;
@@ -28,13 +29,63 @@ pub fn read(status: u16, permission: &Value, asked: &Asked) -> Result<LinkOutcom
     outcome(made, permission, asked)
 }
 
+/// The link of an answer's body, where it is shaped as the API documents it; `None` where only [`read`] can tell. That is
+/// nearly every answer, and it is read without a tree of everything else that is in it.
+pub fn read_plain(status: u16, body: &[u8], asked: &Asked) -> Option<Result<LinkOutcome, &'static str>> {
+    let plain: Plain = serde_json::from_slice(body).ok()?;
+    let made = if status == 200 { Made::Reused } else { Made::Created };
+    Some(link(made, plain.id.as_deref().filter(|id| !id.is_empty()), &plain.found(), asked))
+}
+
+/// What is of interest in a permission of the documented shape.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Plain {
+    id: Option<String>,
+    link: Option<PlainLink>,
+    expiration_date_time: Option<String>,
+    has_password: Option<bool>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PlainLink {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    scope: Option<String>,
+    web_url: Option<String>,
+    web_html: Option<String>,
+    prevents_download: Option<bool>,
+}
+
+impl Plain {
+    fn found(&self) -> Found<'_> {
+        fn text(text: Option<&String>) -> Option<&str> {
+            text.map(String::as_str).filter(|text| !text.is_empty())
+        }
+        let link = self.link.as_ref();
+        Found {
+            kind: text(link.and_then(|link| link.kind.as_ref())),
+            scope: text(link.and_then(|link| link.scope.as_ref())),
+            url: text(link.and_then(|link| link.web_url.as_ref())),
+            html: text(link.and_then(|link| link.web_html.as_ref())),
+            prevents_download: link.and_then(|link| link.prevents_download).unwrap_or(false),
+            expires: text(self.expiration_date_time.as_ref()).filter(|time| !time.starts_with(NEVER)),
+            has_password: self.has_password,
+        }
+    }
+}
+
 /// The link of a permission.
 ///
 /// # Errors
 /// What the permission lacks.
 pub fn outcome(made: Made, permission: &Value, asked: &Asked) -> Result<LinkOutcome, &'static str> {
-    let found = Found::read(permission);
-    let id = text(permission, "id").ok_or("`id` is missing")?;
+    link(made, text(permission, "id"), &Found::read(permission), asked)
+}
+
+fn link(made: Made, id: Option<&str>, found: &Found<'_>, asked: &Asked) -> Result<LinkOutcome, &'static str> {
+    let id = id.ok_or("`id` is missing")?;
     let url = found.url.ok_or("`link.webUrl` is missing")?;
     let is_web = |url: &url::Url| matches!(url.scheme(), "https" | "http");
     if !url::Url::parse(url).is_ok_and(|url| is_web(&url)) {
@@ -46,7 +97,7 @@ pub fn outcome(made: Made, permission: &Value, asked: &Asked) -> Result<LinkOutc
         html: found.html.filter(|_| asked.own_type == "embed").map(str::to_owned),
         granted: found.granted(),
     };
-    Ok(LinkOutcome { link, made, comparison: compare(asked, &found) })
+    Ok(LinkOutcome { link, made, comparison: compare(asked, found) })
 }
 
 /// Whether a permission is the link that a request for named people would make: its type, and just these people.
@@ -142,18 +193,19 @@ enum Verdict {
 
 fn compare(asked: &Asked, found: &Found) -> Comparison {
     let mut comparison = Comparison::default();
-    let mut note = |verdict: Verdict, member: &str, asked: Value, granted: Value| {
-        let difference = Difference { member: member.to_owned(), asked, granted };
-        match verdict {
-            Verdict::Equal => {}
-            Verdict::Narrower => comparison.narrower.push(difference),
-            Verdict::Wider => comparison.wider.push(difference),
-        }
+    let mut note = |verdict: Verdict, member: &str, values: &dyn Fn() -> (Value, Value)| {
+        let list = match verdict {
+            Verdict::Equal => return,
+            Verdict::Narrower => &mut comparison.narrower,
+            Verdict::Wider => &mut comparison.wider,
+        };
+        let (asked, granted) = values();
+        list.push(Difference { member: member.to_owned(), asked, granted });
     };
     if !LEFT_TO_THE_PROVIDER.contains(&asked.own_type.as_str()) {
-        note(compare_type(&asked.own_type, found), "type", json!(asked.own_type), json!(found.kind));
+        note(compare_type(&asked.own_type, found), "type", &|| (json!(asked.own_type), json!(found.kind)));
         if found.prevents_download && asked.own_type != "blocksDownload" {
-            note(Verdict::Narrower, "preventsDownload", Value::Null, json!(true));
+            note(Verdict::Narrower, "preventsDownload", &|| (Value::Null, json!(true)));
         }
     }
     if let Some(audience) = asked.audience {
@@ -163,17 +215,19 @@ fn compare(asked: &Asked, found: &Found) -> Comparison {
             None if audience == Audience::Anonymous => Verdict::Equal,
             None => Verdict::Wider,
         };
-        note(verdict, "scope", json!(audience.as_str()), json!(found.scope));
+        note(verdict, "scope", &|| (json!(audience.as_str()), json!(found.scope)));
     }
-    let asked_expiry = asked.expires.map_or(Value::Null, |time| json!(whole_seconds(time)));
-    note(compare_expiry(asked.expires, found.expires), "expirationDateTime", asked_expiry, json!(found.expires));
+    let asked_expiry = || asked.expires.map_or(Value::Null, |time| json!(whole_seconds(time)));
+    note(compare_expiry(asked.expires, found.expires), "expirationDateTime", &|| {
+        (asked_expiry(), json!(found.expires))
+    });
     let password = match (asked.has_password, found.has_password) {
         (true, Some(true)) | (false, Some(false) | None) => Verdict::Equal,
         (true, _) => Verdict::Wider,
         (false, Some(true)) => Verdict::Narrower,
     };
     // Only whether there is one: the password itself never leaves.
-    note(password, "password", json!(asked.has_password), json!(found.has_password));
+    note(password, "password", &|| (json!(asked.has_password), json!(found.has_password)));
     comparison
 }
 
@@ -221,6 +275,7 @@ fn compare_expiry(asked: Option<Timestamp>, granted: Option<&str>) -> Verdict {
 mod tests {
     use super::*;
     use crate::model::Audience;
+    use proptest::prelude::*;
 
     fn asked(own_type: &str, audience: Option<Audience>) -> Asked {
         Asked { own_type: own_type.to_owned(), neutral_type: "view", audience, expires: None, has_password: false }
@@ -243,6 +298,48 @@ mod tests {
         let comparison = read(201, &answer, asked).unwrap().comparison;
         let owned = |list: &[Difference]| members(list).into_iter().map(str::to_owned).collect();
         (owned(&comparison.narrower), owned(&comparison.wider))
+    }
+
+    /// Whatever is read without a tree is read as with one.
+    fn agree(body: &str, ask: &Asked) -> bool {
+        match (read_plain(201, body.as_bytes(), ask), serde_json::from_str(body)) {
+            (Some(plain), Ok(tree)) => {
+                assert_eq!(plain, read(201, &tree, ask), "{body}");
+                true
+            }
+            (Some(_), Err(error)) => panic!("{body} is not JSON: {error}"),
+            (None, _) => false,
+        }
+    }
+
+    #[test]
+    fn recorded_answers_are_read_without_a_tree_and_mean_the_same() {
+        let folder = format!("{}/tests/fixtures/microsoft", env!("CARGO_MANIFEST_DIR"));
+        let bodies = std::fs::read_dir(folder).unwrap().flatten().map(|entry| entry.path());
+        let bodies = bodies.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let ask = asked("view", Some(Audience::Organization));
+        let plain = bodies.filter(|path| agree(&std::fs::read_to_string(path).unwrap(), &ask)).count();
+        assert!(plain > 10, "{plain}");
+    }
+
+    proptest! {
+        #[test]
+        fn an_answer_that_is_read_without_a_tree_means_the_same_as_with_one(
+            members in proptest::collection::vec((0_usize..9, 0_usize..8), 0..12),
+        ) {
+            const NAMES: [&str; 9] =
+                ["type", "scope", "webUrl", "webHtml", "preventsDownload", "id", "expirationDateTime", "hasPassword", "x"];
+            const VALUES: [&str; 8] = [
+                "null", "true", "\"\"", "\"view\"", "\"organization\"", "\"https://h/a\"", "\"2027-01-31T00:00:00Z\"", "{\"a\":1}",
+            ];
+            let written = |inside: bool| {
+                let chosen = members.iter().filter(|(name, _)| (*name < 5) == inside);
+                chosen.map(|(name, value)| format!("\"{}\":{}", NAMES[*name], VALUES[*value])).collect::<Vec<_>>().join(",")
+            };
+            let outside = written(false);
+            let comma = if outside.is_empty() { "" } else { "," };
+            agree(&format!("{{\"link\":{{{}}}{comma}{outside}}}", written(true)), &asked("view", None));
+        }
     }
 
     #[test]

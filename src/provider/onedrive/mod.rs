@@ -4,20 +4,24 @@
 //! file only makes the calls, in the right order.
 
 pub mod answer;
+mod batcher;
 mod members;
+pub mod parts;
 pub mod request;
 pub mod url;
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::Value;
 
+use self::batcher::Batcher;
 use self::request::{Ask, Item};
 use self::url::{Addresses, Place};
 use super::account::{Account, Answer, Call};
-use super::classify::classify;
 use super::http::bad_response;
 use crate::config;
 use crate::model::{Asked, Audience, ErrorKind, Failure, Granted, History, LinkOutcome, Made, ShareRequest};
@@ -33,6 +37,8 @@ struct Inner {
     api: config::OneDriveApi,
     addresses: Addresses,
     account: Arc<Account>,
+    /// Where links that wait travel together.
+    batcher: Option<Arc<Batcher>>,
 }
 
 impl OneDrive {
@@ -41,7 +47,12 @@ impl OneDrive {
     /// # Errors
     /// Where the settings make no addresses: a sentence that names the setting.
     pub fn new(settings: &config::OneDrive, account: Arc<Account>) -> Result<Self, String> {
-        Ok(Self(Arc::new(Inner { api: settings.api, addresses: Addresses::new(settings)?, account })))
+        let addresses = Addresses::new(settings)?;
+        let batcher = match settings.batch {
+            true => Batcher::new(account.clone(), &settings.base_url).map(Arc::new),
+            false => None,
+        };
+        Ok(Self(Arc::new(Inner { api: settings.api, addresses, account, batcher })))
     }
 }
 
@@ -52,7 +63,7 @@ impl Provider for OneDrive {
         if let Some(known) = self.0.addresses.place(&ask.item) {
             let _ = place.set(known);
         }
-        Ok(Box::new(Prepared { provider: self.0.clone(), ask, place }))
+        Ok(Box::new(Prepared { provider: self.0.clone(), ask, deadline: request.deadline, place }))
     }
 }
 
@@ -60,6 +71,7 @@ impl Provider for OneDrive {
 struct Prepared {
     provider: Arc<Inner>,
     ask: Ask,
+    deadline: Option<Timestamp>,
     /// Where the item is; for a sharing URL only after it was resolved once.
     place: OnceLock<Place>,
 }
@@ -84,14 +96,18 @@ impl Share for Prepared {
         })
     }
 
+    fn repeat_after(&self) -> Duration {
+        self.provider.account.repeat_after()
+    }
+
     fn revoke<'a>(&'a self, link: &'a Granted) -> BoxFuture<'a, Result<(), CallError>> {
         Box::pin(async move {
             let place = self.place().await?;
             let url = address(self.provider.addresses.permission(place, &link.id))?;
-            let answer = self.provider.call("revoke_link", Method::DELETE, url, None).await?;
+            let answer = self.provider.call("revoke_link", Method::DELETE, url, None, true, None).await?;
             match answer.status {
                 200..=299 | 404 | 410 => Ok(()),
-                _ => Err(self.provider.refused(&answer).into()),
+                _ => Err(self.provider.account.refusal(&answer).into()),
             }
         })
     }
@@ -100,13 +116,26 @@ impl Share for Prepared {
 impl Prepared {
     async fn create(&self, place: &Place) -> Result<LinkOutcome, CallError> {
         let url = address(self.provider.addresses.create_link(place))?;
-        let body = Bytes::from(self.ask.body().to_string());
-        let answer = self.provider.call("create_link", Method::POST, url, Some(body)).await?;
+        let body = self.ask.body().map_err(|error| {
+            let message = format!("the call could not be written: {error}");
+            CallFailure::final_(Failure::new(ErrorKind::Internal, message))
+        })?;
+        let answer = match &self.provider.batcher {
+            Some(batcher) => batcher.create_link(url, body.into(), self.deadline).await?,
+            None => {
+                let follows = matches!(self.ask.item, Item::Shared(_));
+                let call =
+                    self.provider.call("create_link", Method::POST, url, Some(body.into()), follows, self.deadline);
+                call.await?
+            }
+        };
         if !answer.is_success() {
-            return Err(self.provider.refused(&answer).into());
+            return Err(self.provider.account.refusal(&answer).into());
         }
-        let permission = json(&answer)?;
-        let outcome = answer::read(answer.status, &permission, &self.ask.asked);
+        let outcome = match answer::read_plain(answer.status, &answer.body, &self.ask.asked) {
+            Some(outcome) => outcome,
+            None => answer::read(answer.status, &json(&answer)?, &self.ask.asked),
+        };
         outcome.map_err(|lack| unusable(&answer, lack).into())
     }
 
@@ -116,7 +145,7 @@ impl Prepared {
         }
         let Item::Shared(token) = &self.ask.item else { return Err(no_address().into()) };
         let url = address(self.provider.addresses.shared_item(token))?;
-        let answer = self.provider.look("resolve_share", url).await?;
+        let answer = self.provider.look("resolve_share", url, self.deadline).await?;
         let item = json(&answer).map_err(without_effect)?;
         let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let drive_id = text(item.pointer("/parentReference/driveId"));
@@ -132,7 +161,7 @@ impl Prepared {
         let mut next = Some(address(self.provider.addresses.permissions(place))?);
         for _ in 0..MOST_PAGES {
             let Some(url) = next else { return Ok(None) };
-            let answer = self.provider.look("list_links", url).await?;
+            let answer = self.provider.look("list_links", url, self.deadline).await?;
             let page = json(&answer).map_err(without_effect)?;
             let permissions = page.get("value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
             let asked = &self.ask.asked;
@@ -155,28 +184,25 @@ impl Inner {
         method: Method,
         url: ::url::Url,
         body: Option<Bytes>,
+        follows: bool,
+        deadline: Option<Timestamp>,
     ) -> Result<Answer, CallError> {
-        self.account.call(Call { operation, method, url, body }).await
+        self.account.call(Call { operation, method, url, body, follows, deadline }).await
     }
 
     /// A call that changes nothing; its answer is a success.
-    async fn look(&self, operation: &'static str, url: ::url::Url) -> Result<Answer, CallError> {
-        let answer = self.call(operation, Method::GET, url, None).await.map_err(|error| match error {
-            CallError::Failed(failure) => without_effect(failure).into(),
-            held => held,
-        })?;
-        if answer.is_success() { Ok(answer) } else { Err(without_effect(self.refused(&answer)).into()) }
-    }
-
-    /// What a refusal means. Where the provider asks for a pause, the whole account makes it.
-    fn refused(&self, answer: &Answer) -> CallFailure {
-        let failure = classify(answer.status, &answer.headers, &answer.body, answer.retry_after());
-        let failure = self.account.tellable(failure);
-        let is_for_all = failure.failure.kind == ErrorKind::RateLimited || answer.status == 503;
-        if let (true, Some(wait)) = (is_for_all, failure.retry_after) {
-            self.account.pause(wait);
-        }
-        failure
+    async fn look(
+        &self,
+        operation: &'static str,
+        url: ::url::Url,
+        deadline: Option<Timestamp>,
+    ) -> Result<Answer, CallError> {
+        let answer =
+            self.call(operation, Method::GET, url, None, false, deadline).await.map_err(|error| match error {
+                CallError::Failed(failure) => without_effect(failure).into(),
+                held => held,
+            })?;
+        if answer.is_success() { Ok(answer) } else { Err(without_effect(self.account.refusal(&answer)).into()) }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::provider::address::opaque;
 /// Puts addresses together for one account.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    base: String,
+    base: Url,
     drive: String,
     action: String,
 }
@@ -27,14 +27,15 @@ impl Addresses {
     /// # Errors
     /// A sentence that names the setting.
     pub fn new(settings: &OneDrive) -> Result<Self, String> {
-        let base = settings.base_url.as_str().trim_end_matches('/').to_owned();
+        let base = settings.base_url.clone();
         let drive = format!("/{}", settings.drive.trim_matches('/'));
         let addresses = Self { base, drive, action: settings.action.clone() };
         if settings.base_url.query().is_some() || settings.base_url.fragment().is_some() {
             return Err("`base_url` must have no query and no fragment".to_owned());
         }
-        let sample = addresses.create_link(&addresses.place_of(&Drive::Configured, "items/1"));
-        match sample {
+        let Place(place) = addresses.place_of(&Drive::Configured, "items/1");
+        let sample = format!("{}{place}/{}", addresses.base.as_str().trim_end_matches('/'), addresses.action);
+        match Url::parse(&sample).ok() {
             Some(url) if url.query().is_none() && url.fragment().is_none() => Ok(addresses),
             _ => Err("`drive` and `action` must be parts of an address, such as /me/drive and createLink".to_owned()),
         }
@@ -92,7 +93,10 @@ impl Addresses {
     }
 
     fn url(&self, path: &str) -> Option<Url> {
-        Url::parse(&format!("{}{path}", self.base)).ok()
+        // Only the path is new; the base was read once.
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        Some(url)
     }
 }
 
@@ -107,6 +111,7 @@ mod tests {
             base_url: "https://graph.microsoft.com/v1.0".parse().unwrap(),
             drive: "/me/drive".to_owned(),
             action: "createLink".to_owned(),
+            batch: false,
         })
         .unwrap()
     }
@@ -137,6 +142,7 @@ mod tests {
             base_url: "https://api.onedrive.com/v1.0/".parse().unwrap(),
             drive: "drive".to_owned(),
             action: "action.createLink".to_owned(),
+            batch: false,
         };
         let legacy = Addresses::new(&settings).unwrap();
         let url = |item| legacy.create_link(&legacy.place(&item).unwrap()).unwrap().to_string();
@@ -164,6 +170,7 @@ mod tests {
                 base_url: base.parse().unwrap(),
                 drive: drive.to_owned(),
                 action: "createLink".to_owned(),
+                batch: false,
             })
         };
         assert!(with("https://h/v1.0?x=1", "/me/drive").unwrap_err().contains("`base_url`"));

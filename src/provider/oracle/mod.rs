@@ -20,7 +20,9 @@ pub mod url;
 pub mod users;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
@@ -30,6 +32,7 @@ use self::compare::judge;
 use self::name::Stem;
 use self::request::{Ask, ItemKind};
 use self::reuse::{Recognise, find, may_reuse};
+pub(super) use self::site::refusal;
 use self::site::{Listing, Site, Trouble, no_address};
 use crate::config;
 use crate::model::{Asked, ErrorKind, Failure, Granted, History, LinkOutcome, Made, ShareRequest};
@@ -46,6 +49,7 @@ struct OracleShare {
     site: Arc<Site>,
     ask: Arc<Ask>,
     asked: Asked,
+    deadline: Option<Timestamp>,
     /// Worked out once: a password makes it slow.
     recognise: OnceCell<Recognise>,
     /// The ids that were listed before the first create whose outcome is not known: a link that turns up later and is
@@ -69,6 +73,7 @@ impl Provider for Oracle {
             site,
             ask: Arc::new(ask),
             asked,
+            deadline: request.deadline,
             recognise: OnceCell::new(),
             before_create: Mutex::default(),
         }))
@@ -84,6 +89,10 @@ impl Share for OracleShare {
         Box::pin(self.ensure(history))
     }
 
+    fn repeat_after(&self) -> Duration {
+        self.site.repeat_after()
+    }
+
     fn revoke<'a>(&'a self, link: &'a Granted) -> BoxFuture<'a, Result<(), CallError>> {
         Box::pin(async move { self.site.revoke(&link.id).await.map_err(Trouble::without_effect) })
     }
@@ -95,7 +104,7 @@ impl OracleShare {
         let _turn = self.site.turns.take(self.ask.item.clone()).await;
         // A create of this very request whose outcome nobody knows outweighs what the caller remembers.
         let history = if self.before_create().is_some() { History::MayHaveHappened } else { history };
-        let before = self.site.list(&self.ask.item).await.map_err(Trouble::without_effect)?;
+        let before = self.site.list(&self.ask.item, self.deadline).await.map_err(Trouble::without_effect)?;
         let name = how.name(&before.links, before.now);
         if let Some(outcome) = self.reuse(how, history, &name, &before).await? {
             return Ok(outcome);
@@ -107,7 +116,7 @@ impl OracleShare {
                 *self.before_create() = None
             }
         };
-        let refused = match self.site.create(&self.ask, &name).await {
+        let refused = match self.site.create(&self.ask, &name, self.deadline).await {
             Ok(link) => {
                 // The API is not known to hand out a link that exists, nor to promise that it does not.
                 if before.links.iter().any(|listed| listed.id == link.id) {
@@ -128,7 +137,7 @@ impl OracleShare {
                 return Err(refused.failure.into());
             }
         }
-        let after = match self.site.list(&self.ask.item).await {
+        let after = match self.site.list(&self.ask.item, self.deadline).await {
             Ok(after) => after,
             // The look may fail for the same reason as the call; then the call's own failure is the better answer.
             Err(_) if unknown => return Err(refused.failure.into()),
@@ -145,7 +154,7 @@ impl OracleShare {
     /// link is not chosen takes it back before anybody has seen it.
     async fn only_one(&self, how: &Recognise, name: &str, link: Link) -> Result<LinkOutcome, CallFailure> {
         // Without a list nobody can choose, and the link is good as it is.
-        let chosen = match self.site.list(&self.ask.item).await {
+        let chosen = match self.site.list(&self.ask.item, self.deadline).await {
             Ok(after) => find(&self.ask, name, &after.links, after.now),
             Err(_) => None,
         };
@@ -213,7 +222,7 @@ impl OracleShare {
         let link = match (may_reuse(how, &found), history) {
             (Ok(()), _) => found.link,
             (Err(_), History::MayHaveHappened) if found.link.is_recent(listing.now) => {
-                self.site.edit(&self.ask, &found.link.id).await.map_err(Trouble::without_effect)?
+                self.site.edit(&self.ask, &found.link.id, self.deadline).await.map_err(Trouble::without_effect)?
             }
             (Err(conflict), _) => return Err(CallFailure::final_(conflict).into()),
         };

@@ -1,6 +1,7 @@
 //! The four calls about an item's links: list, create, edit, revoke. Each one call of the account, read and classified.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -44,9 +45,9 @@ impl Site {
     }
 
     /// The item's links.
-    pub(super) async fn list(&self, item: &Item) -> Result<Listing, Trouble> {
+    pub(super) async fn list(&self, item: &Item, deadline: Option<Timestamp>) -> Result<Listing, Trouble> {
         let url = url::links(&self.settings.base_url, item).ok_or_else(no_address)?;
-        let (object, answer) = self.call("list_links", Method::GET, url, None).await?;
+        let (object, answer) = self.call("list_links", Method::GET, url, None, deadline).await?;
         // Measured by the provider's own clock where it tells it: it decides when a link ends.
         let date = answer.header("date").and_then(|date| httpdate::parse_http_date(date).ok());
         let now = date.and_then(|date| Timestamp::try_from(date).ok()).unwrap_or_else(wall_clock);
@@ -56,17 +57,19 @@ impl Site {
     }
 
     /// Makes a link of that name.
-    pub(super) async fn create(&self, ask: &Ask, name: &str) -> Result<Link, Trouble> {
+    pub(super) async fn create(&self, ask: &Ask, name: &str, deadline: Option<Timestamp>) -> Result<Link, Trouble> {
         let url = url::links(&self.settings.base_url, &ask.item).ok_or_else(no_address)?;
-        let (object, answer) = self.call("create_link", Method::POST, url, Some(ask.body(name).into())).await?;
+        let body = Some(ask.body(name).into());
+        let (object, answer) = self.call("create_link", Method::POST, url, body, deadline).await?;
         Link::read(object)
             .ok_or_else(|| unusable(&answer, "the provider says that it made a link and does not say which"))
     }
 
     /// Makes a link what is asked for.
-    pub(super) async fn edit(&self, ask: &Ask, link_id: &str) -> Result<Link, Trouble> {
+    pub(super) async fn edit(&self, ask: &Ask, link_id: &str, deadline: Option<Timestamp>) -> Result<Link, Trouble> {
         let url = url::link(&self.settings.base_url, link_id).ok_or_else(no_address)?;
-        let (object, answer) = self.call("edit_link", Method::PUT, url, Some(ask.edit_body().into())).await?;
+        let body = Some(ask.edit_body().into());
+        let (object, answer) = self.call("edit_link", Method::PUT, url, body, deadline).await?;
         Link::read(object)
             .ok_or_else(|| unusable(&answer, "the provider says that it changed a link and does not say which"))
     }
@@ -74,10 +77,15 @@ impl Site {
     /// Takes a link back; one that is gone already is no error.
     pub(super) async fn revoke(&self, link_id: &str) -> Result<(), Trouble> {
         let url = url::link(&self.settings.base_url, link_id).ok_or_else(no_address)?;
-        match self.call("revoke_link", Method::DELETE, url, None).await {
+        match self.call("revoke_link", Method::DELETE, url, None, None).await {
             Err(Trouble::Refused(refused)) if refused.hint == Hint::Gone => Ok(()),
             answered => answered.map(|_| ()),
         }
+    }
+
+    /// See [`Share::repeat_after`](crate::pipeline::ports::Share::repeat_after).
+    pub(super) fn repeat_after(&self) -> Duration {
+        self.account.repeat_after()
     }
 
     async fn call(
@@ -86,15 +94,15 @@ impl Site {
         method: Method,
         url: ::url::Url,
         body: Option<Bytes>,
+        deadline: Option<Timestamp>,
     ) -> Result<(Object, Answer), Trouble> {
-        let answer = self.account.call(Call { operation, method, url, body }).await?;
+        // An attempt begins with a list; whatever else is called belongs to one that has begun.
+        let follows = operation != "list_links";
+        let answer = self.account.call(Call { operation, method, url, body, follows, deadline }).await?;
         match classify::read(heard(&answer, &answer.content_type())) {
             Ok(object) => Ok((object, answer)),
             Err(mut refused) => {
                 refused.failure = self.account.tellable(refused.failure);
-                if let (429 | 503, Some(wait)) = (answer.status, refused.failure.retry_after) {
-                    self.account.pause(wait);
-                }
                 Err(refused.into())
             }
         }
@@ -129,6 +137,15 @@ impl From<CallFailure> for Trouble {
 impl From<Refused> for Trouble {
     fn from(refused: Refused) -> Self {
         Self::Refused(Box::new(refused))
+    }
+}
+
+/// What an answer that is no success means.
+pub(crate) fn refusal(answer: &Answer) -> CallFailure {
+    let content_type = answer.content_type();
+    match classify::read(heard(answer, &content_type)) {
+        Err(refused) => refused.failure,
+        Ok(_) => classify::bad(heard(answer, &content_type), "the provider's answer makes no sense").failure,
     }
 }
 
