@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use clap::Parser;
+use serde_json::Value;
 use sharelink::cli::Cli;
 use sharelink::config::{self, ProviderKind, Settings};
 use sharelink::exit::Exit;
@@ -117,7 +118,7 @@ fn what_compose_sets_loads_together_with_the_demos_configuration() {
     }
     let broker = settings.broker.urls[0].reveal().to_owned();
     assert!(broker.contains("@rabbitmq:"), "{broker}");
-    for name in ["rabbitmq", "simulator", "worker"] {
+    for name in ["rabbitmq", "simulator", "worker", "prometheus", "grafana"] {
         service(name);
     }
 }
@@ -137,6 +138,112 @@ fn every_port_that_is_published_is_one_that_is_listened_on() {
     published("worker", settings.server.listen.port());
     published("simulator", port(list(&value(&service("simulator"), "command")).last().unwrap()));
     published("rabbitmq", 5672);
+    published("prometheus", 9090);
+    published("grafana", 3000);
+}
+
+/// What compose.yml puts into a container: path in the project, place in the container.
+fn mounts(name: &str) -> Vec<(PathBuf, String)> {
+    let lines = service(name);
+    let ours = lines.iter().filter_map(|line| line.trim().strip_prefix("- .")?.strip_suffix(":ro"));
+    ours.map(|mount| {
+        let (from, to) = mount.split_once(':').unwrap();
+        (root().join("deploy").join(format!(".{from}")), to.to_owned())
+    })
+    .collect()
+}
+
+/// The file of ours that a path in a container is.
+fn mounted(name: &str, path: &str) -> PathBuf {
+    let found = mounts(name).into_iter().find_map(|(from, to)| {
+        let rest = path.strip_prefix(to.as_str())?;
+        Some(if rest.is_empty() { from } else { from.join(rest.trim_start_matches('/')) })
+    });
+    let found = found.unwrap_or_else(|| panic!("{name} has no {path}"));
+    assert!(found.exists(), "{} does not exist", found.display());
+    found
+}
+
+fn yaml(path: &str) -> Value {
+    serde_saphyr::from_str(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+#[test]
+fn prometheus_scrapes_the_worker_and_the_broker_and_finds_its_rules_and_its_page() {
+    let configuration = yaml("deploy/prometheus.yml");
+    let targets: BTreeSet<String> = configuration["scrape_configs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|job| job["static_configs"][0]["targets"].as_array().unwrap())
+        .map(|target| target.as_str().unwrap().to_owned())
+        .collect();
+    // 15692 is where RabbitMQ's image has rabbitmq_prometheus, which it enables by itself.
+    let worker = format!("worker:{}", composed().server.listen.port());
+    assert_eq!(targets, BTreeSet::from([worker, "rabbitmq:15692".to_owned()]));
+    let lines = service("prometheus");
+    let flag = |name: &str| {
+        let found = lines.iter().find_map(|line| line.trim().strip_prefix(&format!("- --{name}=")));
+        found.unwrap_or_else(|| panic!("no {name}")).to_owned()
+    };
+    let file = flag("config.file");
+    assert_eq!(mounted("prometheus", &file).canonicalize().unwrap(), root().join("deploy/prometheus.yml"));
+    let beside = Path::new(&file).parent().unwrap();
+    for rule in configuration["rule_files"].as_array().unwrap() {
+        mounted("prometheus", &beside.join(rule.as_str().unwrap()).to_string_lossy());
+    }
+    mounted("prometheus", &format!("{}/sharelink.html", flag("web.console.templates")));
+}
+
+#[test]
+fn promtool_finds_no_fault_with_what_prometheus_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules = folder.path().join("rules");
+    std::fs::create_dir(&rules).unwrap();
+    for name in ["recording.yml", "alerts.yml"] {
+        std::fs::copy(root().join("dashboards").join(name), rules.join(name)).unwrap();
+    }
+    let file = folder.path().join("prometheus.yml");
+    std::fs::copy(root().join("deploy/prometheus.yml"), &file).unwrap();
+    let output = Command::new("promtool").args(["check", "config", "--lint=all", "--lint-fatal"]).arg(&file).output();
+    let output = output.expect("this test needs promtool (Debian and Ubuntu: the package prometheus)");
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(output.status.success() && said.contains("2 rule files found"), "{said}");
+}
+
+#[test]
+fn grafana_finds_prometheus_and_both_dashboards_without_a_click() {
+    let source = &yaml("dashboards/provisioning/datasources/prometheus.yml")["datasources"][0];
+    assert_eq!((source["type"].as_str(), source["url"].as_str()), (Some("prometheus"), Some("http://prometheus:9090")));
+    let interval = yaml("deploy/prometheus.yml")["global"]["scrape_interval"].clone();
+    assert_eq!(source["jsonData"]["timeInterval"], interval);
+    for part in ["datasources/prometheus.yml", "dashboards/sharelink.yml"] {
+        mounted("grafana", &format!("/etc/grafana/provisioning/{part}"));
+    }
+    let provider = &yaml("dashboards/provisioning/dashboards/sharelink.yml")["providers"][0];
+    let folder = provider["options"]["path"].as_str().unwrap();
+    for name in ["sharelink.json", "sharelink-rabbitmq.json"] {
+        mounted("grafana", &format!("{folder}/{name}"));
+    }
+    mounted("grafana", &environment(&service("grafana"))["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]);
+}
+
+#[test]
+fn everything_that_is_mounted_is_there() {
+    for name in ["prometheus", "grafana"] {
+        assert!(!mounts(name).is_empty());
+        for (from, _) in mounts(name) {
+            assert!(from.exists(), "{} does not exist", from.display());
+        }
+    }
+    // A volume that nobody declares is refused by compose.
+    let compose = yaml("deploy/compose.yml");
+    for (name, service) in compose["services"].as_object().unwrap() {
+        for volume in service["volumes"].as_array().into_iter().flatten() {
+            let from = volume.as_str().unwrap().split(':').next().unwrap();
+            assert!(from.starts_with('.') || compose["volumes"].get(from).is_some(), "{name}: {from}");
+        }
+    }
 }
 
 #[test]
