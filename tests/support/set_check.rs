@@ -190,7 +190,7 @@ impl SetCheck {
                     let metrics = home.get("/metrics").await;
                     let oldest =
                         metrics.lines().find(|line| line.starts_with("sharelink_oldest_request_timestamp_seconds "));
-                    let holds = oldest.is_some_and(|line| !line.ends_with("Inf"));
+                    let holds = oldest.is_some_and(|line| !line.ends_with(" inf"));
                     quiet = if waiting == 0 && !holds { quiet + 1 } else { 0 };
                 }
             }
