@@ -81,7 +81,7 @@ fn dependencies_between_our_modules_point_one_way() {
         ("src/provider/", &["model", "config", "telemetry", "pipeline"]),
         ("src/broker/", &["model", "config", "telemetry", "pipeline"]),
         ("src/memory/", &["model", "telemetry", "pipeline"]),
-        ("src/server/", &["telemetry"]),
+        ("src/server/", &["model", "telemetry"]),
         ("src/simulate/", &["model"]),
         ("src/dead/", &["model", "config", "pipeline", "broker", "app", "exit", "signals"]),
         ("src/check/", &["model", "config", "telemetry", "pipeline", "provider", "broker", "app", "exit"]),

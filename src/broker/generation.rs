@@ -148,6 +148,7 @@ impl Generation {
             consume.clone(),
             delivered,
             settled,
+            prefetch,
             context.metrics.clone(),
             lifeline.clone(),
         ));

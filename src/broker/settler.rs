@@ -4,12 +4,14 @@
 //! because the broker gives the delivery out again by itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::lifeline::Lifeline;
 use super::{Moved, Replied};
@@ -20,20 +22,29 @@ use crate::telemetry::metrics::{Metrics, NO_PROVIDER};
 /// A settlement on its way from a receipt.
 pub(crate) type Settled = (u64, Settlement<Replied, Moved>);
 
-/// Settlements gathered for one round.
+/// Settlements gathered for one round at most.
 const BATCH: usize = 256;
+
+/// How long a settlement waits for others to go out with it. Each one that goes out alone wakes a thread of the client
+/// library, is a write to the broker's log, and brings the next delivery alone: gathered, all of that is shared.
+const GATHERED_WITHIN: Duration = Duration::from_millis(5);
+
+/// This part of the prefetch is enough for a round. What waits here keeps the broker from handing out as many.
+const PART_OF_PREFETCH: u16 = 10;
 
 /// Settles until the last receipt is gone. `delivered` says of every delivery when it came, before its receipt is out.
 pub(crate) async fn settle(
     channel: Channel,
     mut delivered: UnboundedReceiver<(u64, Instant)>,
     mut settled: UnboundedReceiver<Settled>,
-    metrics: std::sync::Arc<Metrics>,
+    prefetch: u16,
+    metrics: Arc<Metrics>,
     lifeline: Lifeline,
 ) {
+    let enough = usize::from(prefetch / PART_OF_PREFETCH).min(BATCH);
     let mut held: BTreeMap<u64, Instant> = BTreeMap::new();
     let mut batch = Vec::with_capacity(BATCH);
-    while settled.recv_many(&mut batch, BATCH).await > 0 {
+    while gather(&mut settled, &mut batch, enough).await {
         while let Ok((tag, when)) = delivered.try_recv() {
             held.insert(tag, when);
         }
@@ -71,6 +82,22 @@ pub(crate) async fn settle(
             }
         }
     }
+}
+
+/// Takes the settlements of one round; none where the last receipt is gone. After the first one it waits a moment for
+/// others, until there are enough.
+async fn gather<T>(settled: &mut UnboundedReceiver<T>, batch: &mut Vec<T>, enough: usize) -> bool {
+    if settled.recv_many(batch, BATCH).await == 0 {
+        return false;
+    }
+    let until = Instant::now() + GATHERED_WITHIN;
+    while batch.len() < enough {
+        match timeout_at(until, settled.recv_many(batch, BATCH - batch.len())).await {
+            Ok(more) if more > 0 => {}
+            _ => break,
+        }
+    }
+    true
 }
 
 /// Counts a settlement that was sent, or a stale one; says which.
@@ -117,6 +144,39 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    #[tokio::test(start_paused = true)]
+    async fn settlements_of_one_moment_go_out_together_and_none_waits_longer() {
+        let (sender, mut settled) = unbounded_channel();
+        let later = sender.clone();
+        sender.send(1).unwrap();
+        tokio::spawn(async move {
+            for (after, settlement) in [(3, 2), (3, 3)] {
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                later.send(settlement).unwrap();
+            }
+        });
+        let (began, mut batch) = (Instant::now(), Vec::new());
+        assert!(gather(&mut settled, &mut batch, 10).await);
+        assert_eq!((batch, began.elapsed()), (vec![1, 2], GATHERED_WITHIN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn enough_settlements_and_the_last_ones_wait_for_nothing() {
+        let (sender, mut settled) = unbounded_channel();
+        let (began, mut batch) = (Instant::now(), Vec::new());
+        (1..=10).for_each(|settlement| sender.send(settlement).unwrap());
+        assert!(gather(&mut settled, &mut batch, 10).await);
+        assert_eq!(batch.len(), 10);
+        sender.send(11).unwrap();
+        assert!(gather(&mut settled, &mut batch, 0).await, "a small prefetch gathers nothing");
+        sender.send(12).unwrap();
+        drop(sender);
+        assert!(gather(&mut settled, &mut batch, 100).await);
+        assert!(!gather(&mut settled, &mut batch, 100).await);
+        assert_eq!((batch.len(), began.elapsed()), (12, Duration::ZERO));
+    }
 
     fn plan(tags: &[u64], first_held: Option<u64>) -> Vec<(u64, usize)> {
         steps(tags, contiguous(tags, first_held)).collect()

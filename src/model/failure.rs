@@ -87,6 +87,28 @@ impl ErrorKind {
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Locked | Self::RateLimited | Self::Unavailable | Self::TimedOut)
     }
+
+    /// Whether it is for whoever runs this worker, or its provider, to do something about it; else it is the requester's.
+    pub fn is_ours(self) -> bool {
+        match self {
+            Self::Unauthenticated
+            | Self::RateLimited
+            | Self::Unavailable
+            | Self::TimedOut
+            | Self::DeadlineExceeded
+            | Self::WiderThanAsked
+            | Self::BadResponse
+            | Self::Internal => true,
+            Self::InvalidRequest
+            | Self::UnknownProvider
+            | Self::Unsupported
+            | Self::PolicyRefused
+            | Self::Forbidden
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Locked => false,
+        }
+    }
 }
 
 /// What the provider itself said about a failure; each member only where there was one.

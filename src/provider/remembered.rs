@@ -31,8 +31,12 @@ struct Content {
     units_per_second: Rates,
 }
 
-/// Reads the rates of an earlier worker; none where there is no file, or nothing in it that can be used.
+/// Reads the rates of an earlier worker; none where there is no file, or nothing in it that can be used. Where it will
+/// not be possible to write the file, that is said now and not when the first rate is learned.
 pub fn read(file: &Path, now: Timestamp) -> Rates {
+    if let Err(problem) = try_out(file) {
+        warn!(file = %file.display(), %problem, "state.file: the learned rates cannot be kept; is its folder there and writable?");
+    }
     match std::fs::read(file) {
         Ok(bytes) => match parse(&bytes, now) {
             Ok(rates) => {
@@ -89,11 +93,26 @@ pub async fn keep(file: PathBuf, accounts: Accounts, clock: Clock, stopping: Can
     }
 }
 
-/// Replaces the file whole: a crash leaves the old one or the new one.
-fn write(file: &Path, content: &Content) -> io::Result<()> {
+/// Whether the file could be written; nothing is left of the trial.
+fn try_out(file: &Path) -> io::Result<()> {
+    if file.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let new = beside(file)?;
+    std::fs::write(&new, b"")?;
+    std::fs::remove_file(&new)
+}
+
+/// Where the new file is written before it takes the old one's place.
+fn beside(file: &Path) -> io::Result<PathBuf> {
     let mut name = file.file_name().ok_or_else(|| io::Error::other("the path names no file"))?.to_owned();
     name.push(".new");
-    let new = file.with_file_name(name);
+    Ok(file.with_file_name(name))
+}
+
+/// Replaces the file whole: a crash leaves the old one or the new one.
+fn write(file: &Path, content: &Content) -> io::Result<()> {
+    let new = beside(file)?;
     std::fs::write(&new, serde_json::to_vec_pretty(content)?)?;
     std::fs::rename(&new, file)
 }
@@ -115,6 +134,16 @@ mod tests {
         write(&file, &Content { at: now().to_string(), units_per_second: rates.clone() }).unwrap();
         assert_eq!(read(&file, now()), rates);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_and_a_file_that_is_a_folder_are_noticed_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(try_out(&folder.path().join("rates.json")).is_ok());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        let missing = try_out(&folder.path().join("missing/rates.json")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+        assert_eq!(try_out(folder.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::sse::{KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -101,6 +102,13 @@ fn router(
         .fallback(async || {
             (StatusCode::NOT_FOUND, "not found; there are /metrics, /livez, /readyz and the status page at /\n")
         })
+        .layer(map_response(as_declared))
+}
+
+/// No browser may take an answer for something else than it says it is.
+async fn as_declared(mut response: Response) -> Response {
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 fn metrics_text(metrics: &Metrics) -> Response {
@@ -124,10 +132,9 @@ fn json(status: StatusCode, body: serde_json::Value) -> Response {
 }
 
 fn status_page(page: &Live, policy: Option<HeaderValue>) -> Response {
-    let headers: [(HeaderName, HeaderValue); 4] = [
+    let headers: [(HeaderName, HeaderValue); 3] = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
     let policy = policy.map(|policy| [(header::CONTENT_SECURITY_POLICY, policy)]);

@@ -229,7 +229,7 @@ fn kinds(view: &View) -> String {
         let cells = [
             ("requests", count(*failed)),
             ("share", percent(*failed, answered)),
-            ("meaning", meaning(kind).0.to_owned()),
+            ("meaning", meaning(kind).to_owned()),
             ("accounts", accounts.join(", ")),
         ];
         row(&mut out, &escaped(kind), &cells);

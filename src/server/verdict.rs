@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::kinds::{Business, meaning};
+use super::kinds::{is_ours, meaning};
 use super::view::View;
 use super::words::{counted, duration, over, percent, quantile, rate, whole_seconds};
 use crate::telemetry::history::Counts;
@@ -139,31 +139,31 @@ fn standstill(view: &View) -> Option<Finding> {
 fn failing(view: &View) -> Vec<Finding> {
     let answered = Counts::of(&view.lately.numbers).answered();
     let of_answered = |failed: u64| failed as f64 / answered.max(1) as f64;
-    let tell = |business, least: f64| {
-        let (failed, worst) = failures_of(&view.lately.numbers, business);
+    let tell = |ours, least: f64| {
+        let (failed, worst) = failures_of(&view.lately.numbers, ours);
         let (kind, account) = worst?;
         (failed >= ENOUGH && of_answered(failed) >= least).then(|| {
-            let meaning = meaning(&kind).0;
+            let meaning = meaning(&kind);
             let share =
                 format!("{} of {} {}", percent(failed, answered), counted(answered, "request"), over(&view.lately));
             (failed, format!("{share}, most of them {kind} at {account}: {meaning}."))
         })
     };
-    let ours = tell(Business::Ours, SOME).map(|(failed, text)| {
+    let ours = tell(true, SOME).map(|(failed, text)| {
         let level = if of_answered(failed) >= MANY { Level::Bad } else { Level::Attention };
         Finding::new(level, "requests fail", format!("Failing: {text}"))
     });
-    let theirs = tell(Business::Requester, MOST)
+    let theirs = tell(false, MOST)
         .map(|(_, text)| Finding::new(Level::Attention, "many requests are refused", format!("Refused: {text}")));
     ours.into_iter().chain(theirs).collect()
 }
 
-/// How many failures are this one's business, and the kind and account of most of them.
-fn failures_of(numbers: &Snapshot, business: Business) -> (u64, Option<(String, String)>) {
+/// How many failures are ours to mend, or are not, and the kind and account of most of them.
+fn failures_of(numbers: &Snapshot, ours: bool) -> (u64, Option<(String, String)>) {
     let mut all: Vec<(u64, &str, &str)> = Vec::new();
     for (account, numbers) in &numbers.providers {
-        let ours = numbers.failures.iter().filter(|(kind, _)| meaning(kind).1 == business);
-        all.extend(ours.map(|(kind, count)| (*count, kind.as_str(), account.as_str())));
+        let counted = numbers.failures.iter().filter(|(kind, _)| is_ours(kind) == ours);
+        all.extend(counted.map(|(kind, count)| (*count, kind.as_str(), account.as_str())));
     }
     let worst = all.iter().max_by_key(|(count, ..)| *count);
     (

@@ -2,8 +2,10 @@
 
 use crate::model::{Annotation, Dashboard, Item, Panel, Variable, heatmap, lines, stacked, stat, states, table};
 
-/// Failures that are no fault of whoever asked: something of ours, of the account's sign-in or of the provider's.
-pub const OUR_FAULT: &str = "badResponse|deadlineExceeded|internal|rateLimited|timedOut|unauthenticated|unavailable";
+/// Failures that are no fault of whoever asked, `ErrorKind::is_ours`: something of ours, of the account's sign-in or of the
+/// provider's.
+pub const OUR_FAULT: &str =
+    "badResponse|deadlineExceeded|internal|rateLimited|timedOut|unauthenticated|unavailable|widerThanAsked";
 
 pub fn dashboard() -> Dashboard {
     Dashboard {
