@@ -49,7 +49,7 @@ fuzz: ## Coverage-guided fuzzing, FUZZ_SECONDS (600) each target; a short run wi
 soak: tools ## Half an hour with 200 forced reconnects; SHARELINK_SOAK_MINUTES and SHARELINK_SOAK_RECONNECTS change it
 	$(CARGO) test --locked --test reliability -- --ignored --nocapture
 
-bench: ## The whole worker beside others (Go, Node, Python), CPU, rate, memory; BENCH_FULL=1 for all of it
+bench: ## The whole worker beside others (Go, Node, Python), CPU, rate, memory; BENCH_FULL=1 with 200,000 requests too
 	$(CARGO) bench --locked --bench whole -- run
 
 throttle: ## Play the throttle against simulated providers: the table of PERFORMANCE.md and its picture

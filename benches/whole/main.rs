@@ -2,8 +2,8 @@
 //! and the same simulated provider, in turn and repeatedly, so that whatever else the machine does hits all of them.
 //!
 //! `BENCH_ROUNDS` (3), `BENCH_ONLY` (`sharelink,go`), `BENCH_LATENCIES` (`0,50,250`, in ms), `BENCH_REQUESTS` (for each
-//! latency; by default as many as take some seconds), `BENCH_PREFETCH` (100), `BENCH_FULL=1` (200,000 waiting requests, and every contender in
-//! every round), `BENCH_WRITE=0` (no table and no picture is written).
+//! latency; by default as many as take some seconds), `BENCH_PREFETCH` (100), `BENCH_FULL=1` (200,000 waiting requests as
+//! well, once), `BENCH_WRITE=0` (no table and no picture is written).
 
 #![allow(
     missing_docs,
@@ -59,8 +59,8 @@ fn plan(full: bool, contenders: &[Contender]) -> Vec<(Series, Contender, usize)>
             let requests = number("BENCH_REQUESTS").unwrap_or_else(|| usual_requests(*latency));
             let series = Series { latency: *latency, requests, prefetch, body: 0 };
             for contender in contenders {
-                // Whoever takes minutes is measured once, unless there is time.
-                if contender.is_quick() || full || round == 0 {
+                // Whoever takes minutes is measured once.
+                if contender.is_quick() || round == 0 {
                     let requests = if contender.is_quick() { requests } else { (requests / 5).max(1) };
                     plan.push((Series { requests, ..series }, *contender, round));
                 }
@@ -78,7 +78,7 @@ fn plan(full: bool, contenders: &[Contender]) -> Vec<(Series, Contender, usize)>
                 Series { body: 65_536, requests: 5_000, ..base },
                 Series { latency: 50, prefetch: 256, ..base },
             ];
-            if full {
+            if full && round == 0 {
                 own.push(Series { requests: 200_000, ..base });
             }
             for series in own {
