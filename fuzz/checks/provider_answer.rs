@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use serde_json::Value;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use sharelink::config::{OneDrive, OneDriveApi};
 use sharelink::model::{Asked, Audience, Comparison, ErrorKind, Granted, LinkOutcome, Made, Object, Reply};
 use sharelink::pipeline::ports::{CallFailure, Retry};
@@ -22,6 +23,9 @@ use url::Url;
 
 use super::input::Parts;
 use super::{CANARY, assert_no_secret, assert_tellable};
+
+/// Parts of a `$batch`.
+const ASKED: usize = 3;
 
 /// Audiences at Graph, smallest first.
 const SCOPES: [&str; 4] = ["existingAccess", "users", "organization", "anonymous"];
@@ -38,6 +42,24 @@ pub fn check(data: &[u8]) {
     let answer = answer(&head, body);
     check_graph(&link, &answer);
     check_oracle(&link, &answer);
+    check_batch(&link, &answer);
+}
+
+/// The answer as the whole of a `$batch`, each part read like an answer of its own; and as a part of one, unchanged.
+fn check_batch(link: &Object, answer: &Answer) {
+    let mut whole = answer.clone();
+    whole.headers.insert(DATE, HeaderValue::from_static("Sun, 22 Nov 2026 10:00:00 GMT"));
+    if let Some(parts) = onedrive::parts::answers(&whole, ASKED) {
+        assert_eq!(parts.len(), ASKED);
+        parts.iter().flatten().for_each(|part| check_graph(link, part));
+    }
+    let Ok(body) = serde_json::from_slice::<&RawValue>(&answer.body) else { return };
+    let sent = json!({"responses": [{"id": "2", "status": answer.status, "body": body}, {"id": "3", "status": 204}]});
+    whole.body = sent.to_string().into();
+    let parts = onedrive::parts::answers(&whole, ASKED).expect("a batch that can be read");
+    let statuses: Vec<_> = parts.iter().map(|part| part.as_ref().map(|part| part.status)).collect();
+    assert_eq!(statuses, [None, Some(answer.status), Some(204)]);
+    assert_eq!(parts[1].as_ref().and_then(Answer::json), answer.json());
 }
 
 /// The answer, with a `Date` where a `Retry-After` would else be measured by the clock.
