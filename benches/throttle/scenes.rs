@@ -8,8 +8,8 @@ use super::world::{Report, Scene, Worker, play};
 
 /// Calls a second that the providers allow.
 pub const RATE: f64 = 20.0;
-/// Plays of each scene; the figures are their means.
-pub const PLAYS: u64 = 3;
+/// Plays of each scene; used and refused are their means.
+pub const PLAYS: u64 = 10;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -62,7 +62,8 @@ pub fn joining(seed: u64) -> Scene {
     Scene { lasts: seconds(1800), ..ten_minutes(closing(), vec![worker(None), late], seed) }
 }
 
-/// The means of a scene's plays: used share, refused share, the smallest worker's share over an even one.
+/// Of a scene's plays: the used and the refused share on average, and the smallest share of a worker in any play, over
+/// an even one.
 pub fn means(scene: impl Fn(u64) -> Scene) -> (f64, f64, f64) {
     let plays: Vec<Report> = (1..=PLAYS).map(|seed| play(&scene(seed))).collect();
     let mean = |of: &dyn Fn(&Report) -> f64| plays.iter().map(of).sum::<f64>() / PLAYS as f64;
@@ -71,7 +72,8 @@ pub fn means(scene: impl Fn(u64) -> Scene) -> (f64, f64, f64) {
         let least = report.taken.iter().min().copied().unwrap_or(0);
         least as f64 * report.taken.len() as f64 / all.max(1) as f64
     };
-    (mean(&|report| report.used), mean(&|report| report.refused_share), mean(&least))
+    let smallest = plays.iter().map(least).fold(f64::INFINITY, f64::min);
+    (mean(&|report| report.used), mean(&|report| report.refused_share), smallest)
 }
 
 /// The table of the documents.

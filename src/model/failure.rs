@@ -122,8 +122,11 @@ pub struct ProviderSays {
     pub request_id: Option<String>,
 }
 
-/// A shorter secret would tear holes into ordinary words. Bytes.
+/// A shorter secret is covered only where it stands as a word: elsewhere it would tear holes into ordinary ones. Bytes.
 const SHORTEST_COVERED: usize = 4;
+
+/// As much of a secret's beginning, before a cut, is covered too. Characters.
+const SHORTEST_CUT: usize = 3;
 
 /// A failure as the requester is told: one kind, one sentence, and what the provider said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,15 +147,17 @@ impl Failure {
         self.exhausted || self.kind.is_retryable()
     }
 
-    /// Covers a secret wherever somebody else's words repeat it.
+    /// Covers a secret wherever somebody else's words repeat it, in any of the spellings in which services quote what they
+    /// were sent, and where they are cut in the midst of it.
     pub fn cover(&mut self, secret: &str) {
-        if secret.len() < SHORTEST_COVERED {
+        if secret.is_empty() {
             return;
         }
+        let spellings = spellings(secret);
         let said = &mut self.provider;
         for text in [Some(&mut self.message), said.code.as_mut(), said.request_id.as_mut()].into_iter().flatten() {
-            if text.contains(secret) {
-                *text = text.replace(secret, "…");
+            for spelling in &spellings {
+                cover(text, spelling, secret.len() < SHORTEST_COVERED);
             }
         }
     }
@@ -178,6 +183,54 @@ impl Failure {
     }
 }
 
+/// A text as it may be quoted: as it is, on one line, within JSON (with or without characters beyond ASCII), in a URL, in
+/// HTML. Longest first, so that none leaves a part of another.
+fn spellings(text: &str) -> Vec<String> {
+    let json = serde_json::Value::from(text).to_string();
+    let json = json.get(1..json.len() - 1).unwrap_or_default().to_owned();
+    let ascii = |upper: bool| -> String {
+        let escaped = |unit: &u16| if upper { format!("\\u{unit:04X}") } else { format!("\\u{unit:04x}") };
+        let one = |each: char| match each {
+            ' '..='~' => each.to_string(),
+            _ => each.encode_utf16(&mut [0; 2]).iter().map(escaped).collect(),
+        };
+        json.chars().map(one).collect()
+    };
+    let url = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let html = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut all =
+        vec![ascii(true), ascii(false), json, url, html.replace('\'', "&#39;"), html, one_line, text.to_owned()];
+    all.retain(|spelling| !spelling.is_empty());
+    all.sort_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    all.dedup();
+    all
+}
+
+fn cover(text: &mut String, spelling: &str, as_word: bool) {
+    let mut covered = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(spelling) {
+        let (before, from) = rest.split_at(at);
+        let after = from.get(spelling.len()..).unwrap_or_default();
+        let letter = |each: Option<char>| each.is_some_and(char::is_alphanumeric);
+        let inside = letter(before.chars().next_back().or(covered.chars().next_back())) || letter(after.chars().next());
+        covered.push_str(before);
+        covered.push_str(if as_word && inside { spelling } else { "…" });
+        rest = after;
+    }
+    covered.push_str(rest);
+    // Long words of others are cut with an ellipsis, perhaps within the secret.
+    if let Some(kept) = covered.strip_suffix('…') {
+        let beginnings = spelling.char_indices().map(|(end, _)| end).skip(SHORTEST_CUT);
+        let cut = beginnings.filter_map(|end| kept.strip_suffix(spelling.get(..end)?)).last();
+        if let Some(kept) = cut {
+            covered = format!("{kept}…");
+        }
+    }
+    *text = covered;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +239,28 @@ mod tests {
     fn every_kind_is_written_on_the_wire_as_its_own_word() {
         for kind in ErrorKind::ALL {
             assert_eq!(serde_json::to_value(kind).ok(), Some(serde_json::Value::from(kind.as_str())));
+        }
+    }
+
+    #[test]
+    fn a_secret_is_covered_however_it_is_quoted() {
+        let quoted = |secret: &str, message: &str| {
+            let mut failure = Failure::new(ErrorKind::InvalidRequest, message);
+            failure.cover(secret);
+            failure.message
+        };
+        for (secret, message, told) in [
+            ("PlainPassword", "no: PlainPassword!", "no: …!"),
+            ("Pa\"ss\\word1", r#"{"password":"Pa\"ss\\word1"}"#, r#"{"password":"…"}"#),
+            ("Päßwörd99", r"P\u00e4\u00dfw\u00f6rd99 or P\u00E4\u00DFw\u00F6rd99", "… or …"),
+            ("a&b<c>d", "a&amp;b&lt;c&gt;d", "…"),
+            ("p w/1?", "p%20w%2F1%3F", "…"),
+            ("two  blanks", "is two blanks allowed", "is … allowed"),
+            ("abc", r#"abcd has "abc" in it"#, r#"abcd has "…" in it"#),
+            ("", "nothing", "nothing"),
+            ("LongPassword", "the password LongPas…", "the password …"),
+        ] {
+            assert_eq!(quoted(secret, message), told, "{secret}");
         }
     }
 

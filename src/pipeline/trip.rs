@@ -106,6 +106,7 @@ impl Pipeline {
         &self,
         account: &Account,
         share: &dyn Share,
+        history: History,
         outcome: LinkOutcome,
     ) -> Result<(Made, Granted, Vec<Difference>), Failure> {
         let LinkOutcome { link, made, comparison: Comparison { narrower, wider } } = outcome;
@@ -121,10 +122,11 @@ impl Pipeline {
             .collect::<Vec<_>>()
             .join("; ");
         let fate = match made {
-            // Somebody else may rely on a link that was there before this request; ours is ours to take back.
-            Made::Reused => "the link was there before this request and was left as it is",
-            Made::Created if self.take_back(account, share, &link).await => "the link was taken back",
-            Made::Created => "the link could not be taken back; remove it at the provider",
+            // Somebody else may rely on a link that was there before this request; ours is ours to take back. One that an
+            // earlier attempt may have made counts as ours.
+            Made::Reused if history == History::Fresh => "the link was there before this request and was left as it is",
+            _ if self.take_back(account, share, &link).await => "the link was taken back",
+            _ => "the link could not be taken back; remove it at the provider",
         };
         Err(Failure::new(
             ErrorKind::WiderThanAsked,
@@ -228,7 +230,7 @@ impl Pipeline {
             failure
         };
         match ended {
-            Ended::Shared(outcome) => match self.accept(account, share.as_ref(), outcome).await {
+            Ended::Shared(outcome) => match self.accept(account, share.as_ref(), attempts.history(), outcome).await {
                 Ok((made, link, warnings)) => {
                     self.answer(envelope, outbox, answer, Ok((made, link)), warnings, stopping).await
                 }

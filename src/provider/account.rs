@@ -85,8 +85,10 @@ pub struct Cargo {
 pub enum Carried {
     /// The parts' answers, in their order; `None` where nothing is known of one.
     Parts(Vec<Option<Answer>>),
-    /// The provider does not take them as one; nothing was carried out.
+    /// The provider does not take several as one; nothing was carried out.
     NotAsOne,
+    /// It does not take just these; nothing was carried out.
+    NotThese,
     /// Something came back that cannot be read; the parts may have been carried out.
     Unreadable,
 }
@@ -201,15 +203,19 @@ impl Account {
     /// # Errors
     /// As [`Account::call`], for all parts alike.
     pub async fn carry(&self, load: impl FnOnce() -> Option<Cargo>) -> Result<Carried, CallError> {
-        let mut turn = self.gate.turn(self.units("create_link"), Place::Leads, None).await?;
+        let (mut turn, mut authorization) = self.turn(self.units("create_link"), Place::Leads, None).await?;
         let Some(Cargo { call, operation, count, unpack }) = load() else { return Ok(Carried::Parts(Vec::new())) };
         let units = self.units(operation);
-        turn.charge(units * (count.saturating_sub(1)) as f64);
+        let others = units * (count.saturating_sub(1)) as f64;
+        turn.charge(others);
         // Slower than a single one: its slowest part holds up the whole answer.
         let timeout = if count > 1 { self.timeout * 2 } else { self.timeout };
-        let (authorization, mut answer) = self.send(&call, timeout).await?;
+        let mut answer = self.send(&call, &authorization, timeout).await;
         if answer.as_ref().is_ok_and(|answer| answer.status == 401) && self.tokens.refused(&authorization) {
-            answer = self.send(&call, timeout).await?.1;
+            self.learn(turn, &answer);
+            (turn, authorization) = self.turn(units, Place::Leads, None).await?;
+            turn.charge(others);
+            answer = self.send(&call, &authorization, timeout).await;
         }
         let whole = match answer {
             Ok(whole) if count > 1 && whole.is_success() => whole,
@@ -217,9 +223,8 @@ impl Account {
                 self.learn(turn, &one);
                 return match one {
                     // What it has against the whole it need not have against each part; nothing was carried out.
-                    Ok(answer) if count > 1 && matches!(answer.status, 400 | 404 | 405 | 413 | 501) => {
-                        Ok(Carried::NotAsOne)
-                    }
+                    Ok(answer) if count > 1 && matches!(answer.status, 404 | 405 | 501) => Ok(Carried::NotAsOne),
+                    Ok(answer) if count > 1 && matches!(answer.status, 400 | 413) => Ok(Carried::NotThese),
                     // Too large, or a redirect: one part may be to blame for all.
                     Err(failure) if count > 1 && failure.failure.provider.http_status.is_some() => {
                         Ok(Carried::Unreadable)
@@ -248,31 +253,46 @@ impl Account {
 
     async fn attempt(&self, call: &Call) -> Result<(Authorization, Answer), CallError> {
         let place = if call.follows { Place::Follows } else { Place::Line };
-        let turn = self.gate.turn(self.units(call.operation), place, from_now(call.deadline)).await?;
-        let (authorization, answer) = self.send(call, self.timeout).await?;
+        let (turn, authorization) = self.turn(self.units(call.operation), place, from_now(call.deadline)).await?;
+        let answer = self.send(call, &authorization, self.timeout).await;
         self.learn(turn, &answer);
         Ok((authorization, answer?))
     }
 
-    /// Makes the call itself. The error is that of the sign-in.
-    async fn send(
+    /// A turn, and what to show for the call that may now be made.
+    async fn turn(
         &self,
-        call: &Call,
-        timeout: Duration,
-    ) -> Result<(Authorization, Result<Answer, CallFailure>), CallError> {
-        let authorization = self.tokens.authorization().await?;
+        units: f64,
+        place: Place,
+        deadline: Option<Instant>,
+    ) -> Result<(Turn, Authorization), CallError> {
+        let turn = self.gate.turn(units, place, deadline).await?;
+        if let Some(ready) = self.tokens.ready() {
+            return Ok((turn, ready));
+        }
+        // Fetching takes its time: the turn, which keeps others from waiting here too, is over by then, and a pause may
+        // have begun.
+        let fetched = self.tokens.authorization().await?;
+        drop(turn);
+        let place = if place == Place::Line { Place::Follows } else { place };
+        let turn = self.gate.turn(units, place, deadline).await?;
+        Ok((turn, self.tokens.ready().unwrap_or(fetched)))
+    }
+
+    /// Makes the call itself.
+    async fn send(&self, call: &Call, shown: &Authorization, timeout: Duration) -> Result<Answer, CallFailure> {
         let mut request = self
             .client
             .request(call.method.clone(), call.url.clone())
             .header(ACCEPT, JSON)
-            .header(AUTHORIZATION, authorization.header());
+            .header(AUTHORIZATION, shown.header());
         if let Some(body) = &call.body {
             request = request.header(CONTENT_TYPE, JSON).body(body.clone());
         }
         let started = Instant::now();
         let (code, answer) = exchange(request, timeout).await;
         self.metrics.call(call.operation, &code, started.elapsed().as_secs_f64());
-        Ok((authorization, answer))
+        answer
     }
 
     fn units(&self, operation: &str) -> f64 {
@@ -318,14 +338,20 @@ impl Account {
             let failure = (self.judge)(part);
             match outcome(part.status, &failure) {
                 Outcome::Refused(wait) => refused = Some(refused.flatten().max(wait)),
-                Outcome::Failed(wait) => failed = Some((wait, failure.failure)),
+                Outcome::Failed(wait) => {
+                    let longest = failed.take().and_then(|(longest, _)| longest).max(wait);
+                    failed = Some((longest, failure.failure));
+                }
                 Outcome::Taken | Outcome::Unknown => taken += units,
             }
         }
         match (refused, failed) {
-            (Some(wait), _) => turn.ended_in_parts(taken, Outcome::Refused(wait), None),
-            // One part of many says nothing of the provider.
-            (None, Some((wait, failure))) if taken == 0.0 => {
+            (Some(wait), failed) => {
+                let wait = wait.max(failed.and_then(|(wait, _)| wait));
+                turn.ended_in_parts(taken, Outcome::Refused(wait), None);
+            }
+            // One part of many says nothing of the provider, unless it names a wait.
+            (None, Some((wait, failure))) if taken == 0.0 || wait.is_some() => {
                 turn.ended_in_parts(taken, Outcome::Failed(wait), Some(&failure));
             }
             _ => turn.ended_in_parts(taken, Outcome::Taken, None),
@@ -342,9 +368,8 @@ fn from_now(deadline: Option<Timestamp>) -> Option<Instant> {
 fn outcome(status: u16, failure: &CallFailure) -> Outcome {
     match (failure.failure.kind, status) {
         (ErrorKind::RateLimited, _) => Outcome::Refused(failure.retry_after),
-        (_, 503) => Outcome::Failed(failure.retry_after),
         // 501 and 507 are about this call or this drive; any other says that the provider is not well.
-        (_, 408 | 500 | 502 | 504..=506 | 508..=599) => Outcome::Failed(None),
+        (_, 408 | 500 | 502..=506 | 508..=599) => Outcome::Failed(failure.retry_after),
         _ => Outcome::Taken,
     }
 }

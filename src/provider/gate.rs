@@ -267,14 +267,15 @@ impl Gate {
         shared.metrics.throttle_limit.set(state.throttle.calls_a_second(now));
         shared.metrics.in_flight_limit.set(i64::from(state.throttle.in_flight_limit()));
         if let Some(event) = event {
-            self.closes(&mut state, event, was_open);
+            let asked = if outcome == Outcome::Refused(None) { "refused calls" } else { "Retry-After" };
+            self.closes(&mut state, event, was_open, asked);
         }
         drop(state);
         shared.moved.notify_waiters();
     }
 
-    /// The account is closed for a while: counted and shown, until it is over.
-    fn closes(&self, state: &mut State, event: Event, was_open: bool) {
+    /// The account is closed for a while: counted and shown, until it is over. `asked` says what a pause is due to.
+    fn closes(&self, state: &mut State, event: Event, was_open: bool, asked: &'static str) {
         let metrics = &self.shared.metrics;
         if was_open {
             match event {
@@ -285,7 +286,7 @@ impl Gate {
         metrics.paused.set(1);
         if let Some((end, why)) = state.throttle.closed_until(Instant::now().into_std()) {
             let why = match why {
-                Why::Turn | Why::Paused => "Retry-After",
+                Why::Turn | Why::Paused => asked,
                 Why::Broken => "calls that failed one after another",
             };
             metrics.paused_until(end, why);
@@ -566,6 +567,18 @@ mod tests {
         }
         assert!(ends.iter().all(|end| (20.0..=22.0).contains(&end.as_secs_f64())), "{ends:?}");
         assert!(ends.iter().any(|end| *end != ends[0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_page_is_told_whether_a_pause_was_asked_for() {
+        let registry = Metrics::new(&["p"], &[]).unwrap();
+        let waiting = gate(1, 0, 5).0.shared.waiting.clone();
+        let limits = Limits { max_in_flight: 1, rate: None, unit: 1.0 };
+        let gate = Gate::new(limits, None, waiting, registry.provider("p"));
+        for (wait, why) in [(None, "refused calls"), (Some(Duration::from_secs(1)), "Retry-After")] {
+            gate.turn(1.0, Place::Line, None).await.unwrap().ended(Outcome::Refused(wait), None);
+            assert_eq!(registry.recent().pause("p").unwrap().why, why);
+        }
     }
 
     #[tokio::test(start_paused = true)]

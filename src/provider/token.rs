@@ -115,6 +115,20 @@ impl Tokens {
         Ok(Self { kind })
     }
 
+    /// The header to send now, where there is one that is good.
+    pub fn ready(&self) -> Option<Authorization> {
+        let renewed = match &self.kind {
+            Kind::Fixed(authorization) => return Some(authorization.clone()),
+            Kind::Renewed(renewed) => renewed,
+        };
+        let now = Instant::now();
+        let token = renewed.cache().token.clone().filter(|token| token.ends > now)?;
+        if token.renew <= now {
+            renewed.renew_in_background();
+        }
+        Some(token.authorization)
+    }
+
     /// The header to send now, fetching a token where there is none that is good.
     ///
     /// # Errors
@@ -123,22 +137,12 @@ impl Tokens {
     /// # Cancel safety
     /// May be dropped; the fetching goes on by itself, so that a rotated refresh token is not lost.
     pub async fn authorization(&self) -> Result<Authorization, CallFailure> {
-        let renewed = match &self.kind {
-            Kind::Fixed(authorization) => return Ok(authorization.clone()),
-            Kind::Renewed(renewed) => renewed,
-        };
-        let now = Instant::now();
-        let cached = renewed.cache().token.clone().filter(|token| token.ends > now);
-        if let Some(token) = cached {
-            if token.renew <= now {
-                renewed.renew_in_background();
-            }
-            return Ok(token.authorization);
+        if let Some(ready) = self.ready() {
+            return Ok(ready);
         }
+        let Kind::Renewed(renewed) = &self.kind else { return Err(broken_off()) };
         let fetch = tokio::spawn(renewed.clone().fetch(Need::Now));
-        fetch.await.unwrap_or_else(|_| {
-            Err(CallFailure::final_(Failure::new(ErrorKind::Internal, "fetching an access token was broken off")))
-        })
+        fetch.await.unwrap_or_else(|_| Err(broken_off()))
     }
 
     /// Notes that the provider answered 401 to this header. Whether another attempt has a better one.
@@ -156,6 +160,10 @@ impl Tokens {
         cache.was_refused = true;
         true
     }
+}
+
+fn broken_off() -> CallFailure {
+    CallFailure::final_(Failure::new(ErrorKind::Internal, "fetching an access token was broken off"))
 }
 
 /// For when a token is fetched.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{Counter, Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge};
+use prometheus::{Counter, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge};
 
 use super::recent::{Pause, Recent};
 
@@ -16,6 +16,8 @@ pub struct ProviderMetrics {
     pub(super) name: String,
     pub(super) calls: IntCounterVec,
     pub(super) call_duration: HistogramVec,
+    /// What nearly every call counts: a link was made, or was there.
+    pub(super) links: LinkCalls,
     /// `sharelink_in_flight`
     pub in_flight: IntGauge,
     /// `sharelink_in_flight_limit`
@@ -37,11 +39,28 @@ pub struct ProviderMetrics {
     pub(super) recent: Arc<Recent>,
 }
 
+/// The operation that every provider has, and that nearly every call is.
+const CREATE_LINK: &str = "create_link";
+
+/// The handles of [`CREATE_LINK`].
+#[derive(Clone)]
+pub(super) struct LinkCalls {
+    by_code: [(&'static str, IntCounter); 2],
+    duration: Histogram,
+}
+
+impl LinkCalls {
+    pub(super) fn new(calls: &IntCounterVec, call_duration: &HistogramVec, provider: &str) -> Self {
+        let by_code = ["201", "200"].map(|code| (code, calls.with_label_values(&[provider, CREATE_LINK, code])));
+        Self { by_code, duration: call_duration.with_label_values(&[provider, CREATE_LINK]) }
+    }
+}
+
 impl ProviderMetrics {
     /// Makes the series of these operations present at zero.
     pub fn expect(&self, operations: &[&str]) {
         for operation in operations {
-            for code in CALL_CODES.into_iter().filter(|code| *code != "201" || *operation == "create_link") {
+            for code in CALL_CODES.into_iter().filter(|code| *code != "201" || *operation == CREATE_LINK) {
                 self.calls.with_label_values(&[self.name.as_str(), operation, code]);
             }
             self.call_duration.with_label_values(&[self.name.as_str(), operation]);
@@ -60,7 +79,14 @@ impl ProviderMetrics {
 
     /// Counts one call: its operation, its HTTP status (or `timeout`, `connect`) and how long it took.
     pub fn call(&self, operation: &'static str, code: &str, seconds: f64) {
-        self.calls.with_label_values(&[self.name.as_str(), operation, code]).inc();
-        self.call_duration.with_label_values(&[self.name.as_str(), operation]).observe(seconds);
+        if operation == CREATE_LINK {
+            self.links.duration.observe(seconds);
+        } else {
+            self.call_duration.with_label_values(&[self.name.as_str(), operation]).observe(seconds);
+        }
+        match self.links.by_code.iter().find(|(known, _)| operation == CREATE_LINK && *known == code) {
+            Some((_, counter)) => counter.inc(),
+            None => self.calls.with_label_values(&[self.name.as_str(), operation, code]).inc(),
+        }
     }
 }

@@ -12,6 +12,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::account::LinkCalls;
 pub use super::account::ProviderMetrics;
 use super::durations::Durations;
 use super::oldest::{Holding, Oldest};
@@ -324,6 +325,7 @@ impl Metrics {
             name: name.to_owned(),
             calls: self.provider_calls.clone(),
             call_duration: self.call_duration.clone(),
+            links: LinkCalls::new(&self.provider_calls, &self.call_duration, name),
             in_flight: self.in_flight.with_label_values(&[name]),
             in_flight_limit: self.in_flight_limit.with_label_values(&[name]),
             paused: self.paused.with_label_values(&[name]),

@@ -19,6 +19,9 @@ use crate::pipeline::ports::{CallError, CallFailure, Retry};
 use crate::provider::account::{Account, Answer, Call, Cargo, Carried};
 use crate::provider::http::wall_clock;
 
+/// A provider that refused the whole so often, and took none in between, is sent no several calls in one any more.
+const REFUSED_FOR_GOOD: u32 = 3;
+
 /// The calls of one account that wait. See the module.
 pub(super) struct Batcher {
     account: Arc<Account>,
@@ -36,6 +39,8 @@ struct State {
     leading: bool,
     /// How many go alone, because an answer to several could not be read.
     alone: usize,
+    /// How often in a row the provider refused the whole.
+    refused: u32,
     /// The provider takes no several calls in one: none are sent any more.
     off: bool,
     next: u64,
@@ -99,18 +104,16 @@ impl Batcher {
         let mut taken = Vec::new();
         match self.account.carry(|| self.load(&mut taken)).await {
             Ok(Carried::Parts(answers)) => {
+                if answers.len() > 1 {
+                    self.state().refused = 0;
+                }
                 for (each, answer) in taken.into_iter().zip(answers) {
                     // A caller that has given up is no error.
                     let _ = each.answer.send(answer.ok_or_else(|| unanswered().into()));
                 }
             }
-            Ok(Carried::NotAsOne) => {
-                self.state().off = true;
-                warn!("the provider does not take several calls in one; from now on each is made by itself");
-                for each in taken {
-                    tokio::spawn(self.clone().send_alone(each));
-                }
-            }
+            Ok(Carried::NotAsOne) => self.send_each_alone(taken, true),
+            Ok(Carried::NotThese) => self.send_each_alone(taken, false),
             Ok(Carried::Unreadable) => {
                 self.state().alone += taken.len();
                 for each in taken {
@@ -133,6 +136,20 @@ impl Batcher {
                     let _ = each.answer.send(Err(error.clone()));
                 }
             }
+        }
+    }
+
+    /// Sends each by itself, and every later one too where the provider takes none together, or refused it again and again.
+    fn send_each_alone(self: &Arc<Self>, taken: Vec<Waiting>, never: bool) {
+        let mut state = self.state();
+        state.refused += 1;
+        if (never || state.refused >= REFUSED_FOR_GOOD) && !state.off {
+            state.off = true;
+            warn!("the provider does not take several calls in one; from now on each is made by itself");
+        }
+        drop(state);
+        for each in taken {
+            tokio::spawn(self.clone().send_alone(each));
         }
     }
 

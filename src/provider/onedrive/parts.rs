@@ -83,7 +83,8 @@ fn answer(whole: &Answer, part: Response) -> Answer {
     let mut headers = HeaderMap::new();
     for (name, value) in part.headers.unwrap_or_default() {
         let name = HeaderName::from_bytes(name.as_bytes());
-        let value = value.as_str().and_then(|value| HeaderValue::from_str(value).ok());
+        let text = value.as_str().map(str::to_owned).or_else(|| value.as_number().map(ToString::to_string));
+        let value = text.and_then(|text| HeaderValue::from_str(&text).ok());
         if let (Ok(name), Some(value)) = (name, value) {
             headers.insert(name, value);
         }
