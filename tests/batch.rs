@@ -187,3 +187,37 @@ async fn after_an_answer_that_cannot_be_read_the_next_attempts_are_made_one_by_o
     assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
     assert_eq!(server.lines().iter().filter(|line| line.contains("$batch")).count(), 1);
 }
+
+#[tokio::test]
+async fn a_wait_that_any_part_names_closes_the_account_and_the_longest_counts() {
+    let link = json!({"id": "p", "link": {"type": "view", "scope": "organization", "webUrl": "https://h/a"}});
+    let part = |id: &str, status: u16, wait: serde_json::Value| json!({"id": id, "status": status, "headers": {"Retry-After": wait}, "body": link});
+    let good = json!({"id": "1", "status": 201, "body": link});
+    for (second, third) in [
+        (part("2", 503, json!("40")), json!({"id": "3", "status": 201, "body": link})),
+        (part("2", 429, json!("1")), part("3", 503, json!("40"))),
+        (part("2", 429, json!(40)), part("3", 429, json!("1"))),
+    ] {
+        let whole = json(200, json!({"responses": [good, second, third]}));
+        let server = ScriptServer::start([whole]).await;
+        let (provider, _) = provider(&format!("{}/v1.0", server.base));
+        assert!(ask_all(&provider, (0..3).map(|item| format!("item-{item}"))).await[0].is_ok());
+        let Err(CallError::Held { wait, .. }) = ask(provider, "item-4".to_owned()).await else {
+            panic!("the account is paused")
+        };
+        assert!(wait > Duration::from_secs(38), "{wait:?} after {second} and {third}");
+    }
+}
+
+#[tokio::test]
+async fn a_whole_that_was_refused_for_its_parts_is_no_reason_to_send_none_together_until_it_keeps_being_refused() {
+    let link = json!({"id": "p", "link": {"type": "view", "scope": "organization", "webUrl": "https://h/a"}});
+    let refused = || [json(400, json!({}))].into_iter().chain((0..3).map(|_| json(201, link.clone())));
+    let server = ScriptServer::start(refused().chain(refused()).chain(refused()).chain(refused().skip(1))).await;
+    let (provider, _) = provider(&format!("{}/v1.0", server.base));
+    for _ in 0..4 {
+        let outcomes = ask_all(&provider, (0..3).map(|item| format!("item-{item}"))).await;
+        assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    }
+    assert_eq!(server.lines().iter().filter(|line| line.contains("$batch")).count(), 3);
+}

@@ -220,6 +220,15 @@ async fn a_throttled_call_without_a_wait_pauses_the_account_for_about_a_second()
 }
 
 #[tokio::test]
+async fn a_wait_named_by_any_provider_that_is_not_well_pauses_the_whole_account() {
+    for status in [408, 500, 502, 503, 504] {
+        let setup = setup([retry_after(status, "60"), json(201, link())]).await;
+        assert_eq!(failed(setup.view().await).retry_after, Some(Duration::from_secs(60)), "{status}");
+        assert!(matches!(setup.view().await, Err(CallError::Held { .. })), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_locked_item_holds_back_its_own_request_only() {
     let setup = setup([retry_after(423, "60"), json(201, link())]).await;
     let failure = failed(setup.view().await);

@@ -373,6 +373,17 @@ async fn a_wider_link_that_was_there_before_is_not_handed_out_and_not_touched() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wider_link_that_an_earlier_attempt_may_have_made_is_taken_back() {
+    let mut wide = outcome(Made::Reused);
+    wide.comparison.wider.push(difference("scope"));
+    let envelope = Envelope { travel: Travel { redelivered: true, ..Travel::default() }, ..plain() };
+    let (reply, _, ended) = world([Line::Say(Ok(wide))]).answer(envelope).await;
+    assert_eq!(reply["error"]["kind"], "widerThanAsked");
+    assert!(reply["error"]["message"].as_str().unwrap().contains("taken back"));
+    assert_eq!(*ended.provider.0.revoked.lock().unwrap(), ["L1"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_narrower_link_is_a_success_with_a_warning_for_each_difference() {
     let mut narrow = outcome(Made::Created);
     narrow.comparison.narrower.push(difference("expirationDateTime"));

@@ -335,3 +335,30 @@ async fn a_secret_that_cannot_be_sent_is_refused_at_the_start_without_showing_it
     assert!(problem.starts_with("providers.contoso.auth: `token`"), "{problem}");
     assert!(!problem.contains("hunter2"));
 }
+
+#[tokio::test]
+async fn calls_that_wait_for_a_token_take_their_turns_anew_one_after_the_other() {
+    let service = ScriptServer::start([Play::Late(Duration::from_millis(600), Box::new(token("a")))]).await;
+    let provider = ScriptServer::start((0..5).map(|_| ok())).await;
+    let (mut settings, _) = account::settings(&provider.base);
+    settings.auth = client_credentials(&service.base);
+    settings.limits.requests_per_minute = 600;
+    let (account, metrics) = account::account(&settings);
+    let setup = Setup { service, provider, account, metrics };
+    let began = tokio::time::Instant::now();
+    let answers = futures_util::future::join_all((0..5).map(|_| setup.call())).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    // Four tenths of a second lie between five calls at ten a second, and none is made before there is a token.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_a_token_is_not_made_in_a_pause_that_begins_meanwhile() {
+    let late = |wait, play| Play::Late(Duration::from_millis(wait), Box::new(play));
+    let plays = [ok(), late(200, retry_after(429, "60")), json(401, json!({})), ok()];
+    let setup = setup([token("a"), late(600, token("b"))], plays).await;
+    setup.call().await.unwrap();
+    let (one, other) = tokio::join!(setup.call(), setup.call());
+    let held = [&one, &other].into_iter().filter(|result| matches!(result, Err(CallError::Held { .. }))).count();
+    assert_eq!((held, setup.provider.seen().len()), (1, 3), "{one:?} {other:?}");
+}

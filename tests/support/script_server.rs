@@ -17,6 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Play {
     /// Answers, with these headers beside `Content-Length`.
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+    /// Answers so much later.
+    Late(Duration, Box<Play>),
     /// Says nothing, and keeps the connection.
     Hang,
     /// Closes the connection without a word.
@@ -124,6 +126,10 @@ async fn perform(stream: &mut TcpStream, play: Play) -> bool {
     match play {
         Play::Answer(status, headers, body) => {
             stream.write_all(&[head(status, &headers, body.len()), body].concat()).await.is_ok()
+        }
+        Play::Late(wait, play) => {
+            tokio::time::sleep(wait).await;
+            Box::pin(perform(stream, *play)).await
         }
         Play::Hang => {
             std::future::pending::<()>().await;
