@@ -69,13 +69,13 @@ fn request(provider: &str, item: &str) -> Value {
     }
 }
 
-/// The number on a tile.
+/// The number on a tile; nothing while the page is being loaded.
 async fn tile(window: &Window<'_>, name: &str) -> String {
     let find = format!(
-        "[...document.querySelectorAll('#tiles dt')].find(dt => dt.textContent === {}).nextElementSibling.querySelector('b').textContent",
+        "[...document.querySelectorAll('#tiles dt')].find(dt => dt.textContent === {})?.nextElementSibling?.querySelector('b')?.textContent ?? ''",
         json!(name)
     );
-    window.value(&find).await.as_str().expect("a text").to_owned()
+    window.value(&find).await.as_str().unwrap_or_default().to_owned()
 }
 
 /// No complaint of the browser, and no address but the worker's own.

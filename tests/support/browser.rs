@@ -108,7 +108,13 @@ impl Browser {
         let answer =
             timeout(SOON, answer).await.unwrap_or_else(|_| panic!("{method} is not answered:\n{}", self.log()));
         let mut answer = answer.unwrap_or_else(|_| panic!("Chromium ended in {method}:\n{}", self.log()));
-        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        if let Some(error) = answer.get("error") {
+            let said = error["message"].as_str().unwrap_or_default();
+            let reloads = said.contains("context was destroyed") || said.contains("target navigated");
+            assert!(reloads, "{method}: {answer}");
+            // The page is being loaded anew, so there is nothing.
+            return Value::Null;
+        }
         answer["result"].take()
     }
 
