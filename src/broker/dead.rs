@@ -13,7 +13,7 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Confirmation, Connection};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::connection::{ConnectError, connect};
 use super::copies::{numbered, redriven, renewed};
@@ -29,6 +29,10 @@ const MOST_RETURNS: u64 = 3;
 
 /// How often a connection that is waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long a queue in which nothing is found is asked again before it counts as empty: what a process held that has just
+/// been killed is back only when the broker has noticed.
+const UNTIL_EMPTY: Duration = Duration::from_secs(1);
 
 /// Why the dead-letter queue cannot be worked on. Nothing is lost by any of them.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +99,8 @@ pub struct DeadLetters {
     request_queue: String,
     patience: Duration,
     ready: u32,
+    /// The letter that was taken to count the others, until it is asked for.
+    first: Option<Held>,
     taken: u32,
     renewed: u32,
     published: i64,
@@ -112,25 +118,49 @@ impl DeadLetters {
         let look = async {
             let channel = connection.create_channel().await?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-            let found = channel.queue_declare(short(&queue), options, FieldTable::default()).await?;
+            channel.queue_declare(short(&queue), options, FieldTable::default()).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
-            Ok((channel, found.message_count()))
+            Ok(channel)
         };
-        let (channel, ready) = match timeout(patience, look).await {
+        let channel = match timeout(patience, look).await {
             Ok(Err(error)) if topology::code(&error) == Some(404) => return Err(DeadError::Missing(queue)),
             answer => answered("the dead-letter queue cannot be looked at", patience, answer)?,
         };
-        Ok(Self {
+        let mut session = Self {
             connection,
             channel,
             queue,
             request_queue: settings.request_queue.clone(),
             patience,
-            ready,
+            ready: 0,
+            first: None,
             taken: 0,
             renewed: 0,
             published: 0,
-        })
+        };
+        session.begin().await?;
+        Ok(session)
+    }
+
+    /// Takes the first letter and then counts the others. The count of a quorum queue alone is what its leader has
+    /// applied so far, which may leave out letters that an earlier session gave back in good order; taking one goes
+    /// through the queue's log behind all of that, and a count that follows it is behind it as well.
+    async fn begin(&mut self) -> Result<(), DeadError> {
+        let began = Instant::now();
+        loop {
+            self.first = self.get(1).await?;
+            if self.first.is_some() || began.elapsed() >= UNTIL_EMPTY {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        if self.first.is_some() {
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            let count = self.channel.queue_declare(short(&self.queue), options, FieldTable::default());
+            let others = self.within("the letters cannot be counted", count).await?.message_count();
+            self.ready = others.saturating_add(1);
+        }
+        Ok(())
     }
 
     /// Letters that were ready when the session began.
@@ -151,19 +181,29 @@ impl DeadLetters {
         if self.taken >= self.ready {
             return Ok(None);
         }
+        let held = match self.first.take() {
+            Some(first) => Some(first),
+            None => self.get(self.taken + 1).await?,
+        };
+        self.taken += u32::from(held.is_some());
+        Ok(held)
+    }
+
+    /// Takes a letter, if there is one; it is the one with this number.
+    async fn get(&self, number: u32) -> Result<Option<Held>, DeadError> {
         let get = self.channel.basic_get(short(&self.queue), BasicGetOptions { no_ack: false });
         let got = tokio::select! {
             got = self.within("a letter cannot be taken from the dead-letter queue", get) => got?,
             // What the client library cannot read ends the connection, and is no answer to the question.
             () = self.ended() => {
-                return Err(DeadError::Unreadable { queue: self.queue.clone(), number: self.taken + 1 });
+                return Err(DeadError::Unreadable { queue: self.queue.clone(), number });
             }
         };
-        let Some(message) = got else { return Ok(None) };
-        self.taken += 1;
-        let delivery = message.delivery;
-        let letter = letter(&delivery.properties, Bytes::from(delivery.data));
-        Ok(Some(Held { letter, tag: delivery.delivery_tag, original: delivery.properties }))
+        Ok(got.map(|message| {
+            let delivery = message.delivery;
+            let letter = letter(&delivery.properties, Bytes::from(delivery.data));
+            Held { letter, tag: delivery.delivery_tag, original: delivery.properties }
+        }))
     }
 
     /// Leaves the letter in the queue. It is handed out to others again when the session ends.
@@ -207,10 +247,15 @@ impl DeadLetters {
     ///
     /// # Errors
     /// See [`DeadError`]. The broker then gives the letters back by itself, because the connection ends.
-    pub async fn close(self) -> Result<(), DeadError> {
+    pub async fn close(mut self) -> Result<(), DeadError> {
         if !self.connection.status().connected() {
             return Ok(());
         }
+        // Never asked for, but returned like those that were.
+        let kept = match self.first.take() {
+            Some(first) => self.keep(first).await,
+            None => Ok(()),
+        };
         // A tag of 0 means all; from RabbitMQ 4.3 on a nack is not counted as a return, the end of a channel is.
         let nack = self.channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true });
         let end = async {
@@ -221,7 +266,7 @@ impl DeadLetters {
         let ended = self.within("the letters cannot be given back", end).await;
         // Nothing depends on it any more.
         let _ = timeout(self.patience, self.connection.close(200, short("OK"))).await;
-        ended
+        kept.and(ended)
     }
 
     /// Publishes through the default exchange and waits for the confirm. There is never another publish under way, so

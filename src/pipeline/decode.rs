@@ -64,16 +64,17 @@ pub fn decode(
     fresh_id: impl FnOnce() -> String,
 ) -> Result<Decoded, Box<Undecodable>> {
     let properties = &envelope.properties;
-    let object = match read_object(envelope, max_bytes) {
+    let mut object = match read_object(envelope, max_bytes) {
         Ok(object) => object,
         Err(failure) => return Err(Box::new(undecodable(failure, &Object::new(), properties, fresh_id))),
     };
-    let (object, event_id) = match unwrap_event(object, properties) {
-        Ok(unwrapped) => unwrapped,
-        Err(failure) => return Err(Box::new(undecodable(failure, &Object::new(), properties, fresh_id))),
-    };
+    let (event_id, unwrapped) = unwrap_event(&mut object, properties);
     let fresh_id = move || event_id.unwrap_or_else(fresh_id);
-    let mut object = object;
+    if let Err(failure) = unwrapped {
+        // There is no request; of the event only what brings the reply to its asker.
+        object.retain(|name, _| matches!(name.as_str(), "replyTo" | "correlationId"));
+        return Err(Box::new(undecodable(failure, &object, properties, fresh_id)));
+    }
     match read_members(&mut object) {
         Ok(members) => Ok(Decoded {
             request: ShareRequest {
@@ -110,21 +111,28 @@ fn read_object(envelope: &Envelope, max_bytes: usize) -> Result<Object, Failure>
     }
 }
 
-/// Takes the request out of a structured CloudEvent, with the event's id.
-fn unwrap_event(mut object: Object, properties: &Properties) -> Result<(Object, Option<String>), Failure> {
+/// Puts the request of a structured CloudEvent in the event's place; tells the event's id, where it has a valid one,
+/// whether that succeeded or not.
+fn unwrap_event(object: &mut Object, properties: &Properties) -> (Option<String>, Result<(), Failure>) {
     if !is_cloud_event(properties.content_type.as_deref()) {
-        return Ok((object, None));
+        return (None, Ok(()));
     }
     // It becomes the request's id, and so has its bounds.
-    let event_id = id(&object)?;
-    object.remove("id");
-    match object.remove("data") {
-        Some(Value::Object(data)) => Ok((data, event_id)),
+    let event_id = match id(object) {
+        Ok(event_id) => event_id,
+        Err(failure) => return (None, Err(failure)),
+    };
+    let unwrapped = match object.remove("data") {
+        Some(Value::Object(data)) => {
+            *object = data;
+            Ok(())
+        }
         Some(other) => {
             Err(Failure::invalid(format!("data is {}; in a CloudEvent it must be the request object", kind_of(&other))))
         }
         None => Err(Failure::invalid("data is missing; in a CloudEvent it must be the request object")),
-    }
+    };
+    (event_id, unwrapped)
 }
 
 struct Members {
@@ -355,6 +363,31 @@ mod tests {
         assert_eq!(refused.item.and_then(|item| item.get("itemId").cloned()), Some(json!("1")));
         assert_eq!(refused.reply_to.as_deref(), Some("mine"));
         assert_eq!(refused.correlation_id.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn an_event_without_a_request_is_answered_under_its_id_where_it_asks_to_be() {
+        let refused = |event: Value, message_id: Option<&str>| {
+            let properties = Properties {
+                content_type: Some(CLOUD_EVENT.into()),
+                message_id: message_id.map(Into::into),
+                ..Properties::default()
+            };
+            decode(&envelope(event.to_string(), properties), 1 << 20, || "fresh".into()).unwrap_err()
+        };
+        for data in [json!("text"), json!([{}]), json!(7), Value::Null] {
+            let event = json!({"id": "e-1", "replyTo": "mine", "correlationId": "c-1", "provider": "p", "data": data});
+            let told = refused(event.clone(), None);
+            assert!(told.failure.message.starts_with("data is "), "{}", told.failure.message);
+            assert_eq!(told.id, "e-1");
+            assert_eq!((told.reply_to.as_deref(), told.correlation_id.as_deref()), (Some("mine"), Some("c-1")));
+            assert_eq!((told.provider, told.item), (None, None));
+            // As with a request: the event's id is the last resort.
+            assert_eq!(refused(event, Some("m-1")).id, "m-1");
+        }
+        assert_eq!(refused(json!({"id": "e-1"}), None).id, "e-1");
+        let told = refused(json!({"id": "", "replyTo": 7, "correlationId": "", "data": 1}), None);
+        assert_eq!((told.id.as_str(), told.reply_to, told.correlation_id), ("fresh", None, None));
     }
 
     #[test]

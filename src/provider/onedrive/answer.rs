@@ -258,14 +258,16 @@ fn by_order(order: &[&str], asked: &str, granted: &str) -> Verdict {
     }
 }
 
-/// Compares whole seconds: the API cuts off what is less.
+/// Any later instant is wider. An asked time is sent in whole seconds, so that an end within the fraction cut off from
+/// it is as asked.
 fn compare_expiry(asked: Option<Timestamp>, granted: Option<&str>) -> Verdict {
-    let time = granted.and_then(|text| text.parse::<Timestamp>().ok()).map(|time| time.as_second());
-    match (asked.map(|time| time.as_second()), granted, time) {
+    let second = |time: Timestamp| time.as_nanosecond().div_euclid(1_000_000_000);
+    let time = granted.and_then(|text| text.parse::<Timestamp>().ok());
+    match (asked, granted, time) {
         (None, None, _) => Verdict::Equal,
         (None, Some(_), _) => Verdict::Narrower,
-        (Some(asked), _, Some(granted)) if granted == asked => Verdict::Equal,
-        (Some(asked), _, Some(granted)) if granted < asked => Verdict::Narrower,
+        (Some(asked), _, Some(granted)) if second(granted) < second(asked) => Verdict::Narrower,
+        (Some(asked), _, Some(granted)) if granted <= asked => Verdict::Equal,
         // Later, missing, or not to be read as a time.
         (Some(_), _, _) => Verdict::Wider,
     }
@@ -391,12 +393,15 @@ mod tests {
     }
 
     #[test]
-    fn expiries_compare_by_whole_seconds() {
+    fn an_expiry_that_is_later_by_any_part_of_a_second_is_wider() {
         let mut ask = asked("view", None);
         ask.expires = Some("2027-01-31T00:00:00Z".parse().unwrap());
         let table = [
             ("2027-01-31T00:00:00Z", (vec![], vec![])),
-            ("2027-01-31T00:00:00.7Z", (vec![], vec![])),
+            ("2027-01-31T00:00:00.000Z", (vec![], vec![])),
+            ("2027-01-31T00:00:00.9Z", (vec![], vec!["expirationDateTime"])),
+            ("2027-01-31T00:00:00.0000001Z", (vec![], vec!["expirationDateTime"])),
+            ("2027-01-30T23:59:59.9Z", (vec!["expirationDateTime"], vec![])),
             ("2027-01-31T01:00:00+01:00", (vec![], vec![])),
             ("2027-01-30T23:59:59Z", (vec!["expirationDateTime"], vec![])),
             ("2027-01-31T00:00:01Z", (vec![], vec!["expirationDateTime"])),
@@ -417,6 +422,23 @@ mod tests {
             differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": "2027-01-01T00:00:00Z"})).0,
             ["expirationDateTime"]
         );
+    }
+
+    #[test]
+    fn the_fraction_that_is_cut_off_from_an_asked_expiry_may_be_granted_and_no_more() {
+        let mut ask = asked("view", None);
+        for (asked, granted, narrower, wider) in [
+            ("2027-01-31T00:00:00.5Z", "2027-01-31T00:00:00Z", 0, 0),
+            ("2027-01-31T00:00:00.5Z", "2027-01-31T00:00:00.5Z", 0, 0),
+            ("2027-01-31T00:00:00.5Z", "2027-01-31T00:00:00.6Z", 0, 1),
+            ("2027-01-31T00:00:00.5Z", "2027-01-31T00:00:01Z", 0, 1),
+            ("2027-01-31T00:00:00.5Z", "2027-01-30T23:59:59.9Z", 1, 0),
+            ("1969-12-31T23:59:59.5Z", "1969-12-31T23:59:59Z", 0, 0),
+        ] {
+            ask.expires = Some(asked.parse().unwrap());
+            let found = differences(&ask, json!({"type": "view"}), json!({"expirationDateTime": granted}));
+            assert_eq!((found.0.len(), found.1.len()), (narrower, wider), "asked {asked}, granted {granted}");
+        }
     }
 
     #[test]

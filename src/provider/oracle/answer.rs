@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::request::read_time;
+use super::request::{read_instant, read_time};
 use super::users::AssignedUsers;
 use crate::model::Object;
 
@@ -66,12 +66,12 @@ impl Link {
         self.created().is_some_and(|created| now.duration_since(created) <= RECENT)
     }
 
-    /// `expirationTime`
+    /// `expirationTime`, to the fraction of a second: a link that ends later than asked by less than one is wider too.
     pub fn expires(&self) -> Expiry {
         match self.members.get("expirationTime") {
             None | Some(Value::Null) => Expiry::Never,
             Some(Value::String(text)) if text.is_empty() => Expiry::Never,
-            Some(Value::String(text)) => read_time(text).map_or(Expiry::Unreadable, Expiry::At),
+            Some(Value::String(text)) => read_instant(text).map_or(Expiry::Unreadable, Expiry::At),
             Some(_) => Expiry::Unreadable,
         }
     }
@@ -189,6 +189,7 @@ mod tests {
             (r#""2026-11-22T10:00:00Z""#, true),
             (r#""2026-11-22T09:00:00""#, true),
             (r#""2026-11-22T10:00:01Z""#, false),
+            (r#""2026-11-22T10:00:00.5""#, false),
             (r#""soon""#, false),
             ("null", false),
             ("7", false),

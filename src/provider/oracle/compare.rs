@@ -143,7 +143,12 @@ mod tests {
             ("role", "downloader", "manager".into(), "wider"),
             ("role", "contributor", Value::Null, "wider"),
             ("expirationTime", early, early.into(), "equal"),
-            ("expirationTime", early, "2027-01-31T00:00:00.9".into(), "equal"),
+            ("expirationTime", early, "2027-01-31T00:00:00.000".into(), "equal"),
+            ("expirationTime", early, "2027-01-31T00:00:00.9".into(), "wider"),
+            ("expirationTime", early, "2027-01-30T23:59:59.9Z".into(), "narrower"),
+            // Half a second is not sent, and so is not asked for.
+            ("expirationTime", "2027-01-31T00:00:00.5Z", early.into(), "equal"),
+            ("expirationTime", "2027-01-31T00:00:00.5Z", "2027-01-31T00:00:00.5Z".into(), "wider"),
             ("expirationTime", early, late.into(), "wider"),
             ("expirationTime", late, early.into(), "narrower"),
             ("expirationTime", early, Value::Null, "wider"),

@@ -177,9 +177,14 @@ impl Ask {
 }
 
 /// Reads a time as the API writes it or as a request may give it: RFC 3339, or without a zone, which Oracle reads as
-/// UTC (its edit example). Cut down to whole seconds, so that what is sent is never later than what was asked.
+/// UTC (its edit example).
+pub(super) fn read_instant(text: &str) -> Option<Timestamp> {
+    rfc3339(text).or_else(|| rfc3339(&format!("{text}Z")))
+}
+
+/// The same, cut down to whole seconds, so that what is sent is never later than what was asked.
 pub(super) fn read_time(text: &str) -> Option<Timestamp> {
-    let time = rfc3339(text).or_else(|| rfc3339(&format!("{text}Z")))?;
+    let time = read_instant(text)?;
     time.round(jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Floor)).ok()
 }
 
