@@ -221,3 +221,26 @@ async fn a_whole_that_was_refused_for_its_parts_is_no_reason_to_send_none_togeth
     }
     assert_eq!(server.lines().iter().filter(|line| line.contains("$batch")).count(), 3);
 }
+
+#[tokio::test]
+async fn a_whole_that_is_sent_again_with_a_fresh_token_waits_for_its_turn_again() {
+    let token = |name: &str| json(200, json!({"token_type": "Bearer", "expires_in": 3599, "access_token": name}));
+    let link = json!({"id": "p", "link": {"type": "view", "scope": "organization", "webUrl": "https://h/a"}});
+    let part = |id: u32| json!({"id": id.to_string(), "status": 201, "body": link});
+    let whole = json(200, json!({"responses": [part(1), part(2), part(3)]}));
+    let service = ScriptServer::start([token("a"), token("b")]).await;
+    let server = ScriptServer::start([json(401, json!({})), whole]).await;
+    let (mut settings, mut onedrive) = account::settings("http://127.0.0.1:1");
+    onedrive.base_url = format!("{}/v1.0", server.base).parse().unwrap();
+    onedrive.batch = true;
+    settings.kind = sharelink::config::ProviderKind::OneDrive(onedrive.clone());
+    settings.auth = account::client_credentials(&service.base);
+    settings.limits.requests_per_minute = 600;
+    let provider = Arc::new(OneDrive::new(&onedrive, account::account(&settings).0).unwrap());
+    let began = tokio::time::Instant::now();
+    let outcomes = ask_all(&provider, (0..3).map(|item| format!("item-{item}"))).await;
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(server.lines().iter().filter(|line| line.contains("$batch")).count(), 2);
+    // Three links were paid for at ten a second before the three were sent again.
+    assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+}
