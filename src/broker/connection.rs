@@ -107,7 +107,10 @@ impl Dialer {
                 Err(error) => silent.push(error.to_string()),
             }
         }
-        Err(refused.unwrap_or_else(|| ConnectError::Unreachable(silent.join("; "))))
+        Err(refused.unwrap_or_else(|| {
+            let why = silent.join("; ");
+            ConnectError::Unreachable(format!("{why}; is the broker running there, and is broker.url right?"))
+        }))
     }
 
     async fn dial_one(&self, node: &Node, name: &str) -> Result<Connection, ConnectError> {

@@ -38,7 +38,7 @@ const UNTIL_EMPTY: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum DeadError {
     /// No connection.
-    #[error(transparent)]
+    #[error("the dead-letter queue cannot be reached: {0}")]
     Connect(#[from] ConnectError),
     /// There is no such queue.
     #[error("the broker has no queue {0:?} (broker.dead_letter_queue); a worker makes it when it starts")]
